@@ -1,0 +1,1 @@
+"""One folder per engine kind behind one contract; knows topology, knows nothing of jobs."""

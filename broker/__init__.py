@@ -1,0 +1,1 @@
+"""The broker: jobs, placement, site work, store, API and command."""

@@ -1,0 +1,284 @@
+"""The values of a job's life: what a user wishes, and what has become of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from topology.dataset import DatasetId
+from topology.resources import Resources
+
+DEFAULT_TENANT = "default"
+
+
+class Phase(StrEnum):
+    """Where a job is in its life; `lifecycle.NEXT` says what may follow what."""
+
+    PENDING = "pending"
+    STAGING = "staging"
+    PLACED = "placed"
+    QUEUED = "queued"
+    RUNNING = "running"
+    COLLECTING = "collecting"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether this phase never changes."""
+        return self in (Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED)
+
+    @property
+    def is_at_site(self) -> bool:
+        """Whether the owner of the current attempt's site is the writer of the state."""
+        return self not in (Phase.PENDING, Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED)
+
+
+class Ending(StrEnum):
+    """Why an attempt ended without success. `retry.reasons` names these; the engines' part equals `adapters.base.EndReason`."""
+
+    PROGRAM_FAILED = "program-failed"
+    WALLTIME = "walltime"
+    OUT_OF_MEMORY = "out-of-memory"
+    START_FAILED = "start-failed"
+    NODE_LOST = "node-lost"
+    PREEMPTED = "preempted"
+    CLAIMED = "claimed"
+    SITE_LOST = "site-lost"
+    VANISHED = "vanished"
+    """Accepted, and then nowhere: neither in a whole listing nor in the engine's history."""
+    REFUSED = "refused"
+    STAGING_FAILED = "staging-failed"
+    OUTPUT_MISSING = "output-missing"
+    WITHDRAWN = "withdrawn"
+    """Taken back by the broker; never counted against the retry budget."""
+    CANCELLED = "cancelled"
+
+
+INFRASTRUCTURE = (Ending.SITE_LOST, Ending.NODE_LOST, Ending.PREEMPTED, Ending.VANISHED, Ending.CLAIMED, Ending.STAGING_FAILED, Ending.REFUSED)
+"""Endings that are not the job's fault: the default of `retry.reasons`."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuRequest:
+    """GPUs per task: how many, and of which types any one will do; no types means any type. All of a task's are of one type."""
+
+    count: int = 0
+    types: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResources:
+    """What each task of a job needs."""
+
+    cpus: float = 1.0
+    memory_gib: float = 0.5
+    gpus: GpuRequest = GpuRequest()
+
+    def on(self, gpu_type: str | None) -> Resources:
+        """The plain amount once a GPU type is chosen."""
+        gpus = {gpu_type: self.gpus.count} if gpu_type and self.gpus.count else {}
+        return Resources.of(self.cpus, self.memory_gib, gpus)
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """An objective: what one hour until the end, one unit of money and one kg of CO2 weigh against each other."""
+
+    hours: float = 1.0
+    money: float = 0.0
+    carbon_kg: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRules:
+    """Where a job may run. Empty means no rule. `fabric` is a fabric's name or `rdma` for any that has it."""
+
+    regions: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    fabric: str | None = None
+    file_system: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How many attempts in all, and after which endings another may follow."""
+
+    attempts: int = 3
+    reasons: tuple[Ending, ...] = INFRASTRUCTURE
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """What a user asks for, in plain units. Inputs are pinned to a version. The job's name is in its wish, so that equal
+    jobs have equal specs."""
+
+    tenant: str
+    command: tuple[str, ...] = ()
+    script: str | None = None
+    tasks: int = 1
+    resources: TaskResources = TaskResources()
+    inputs: tuple[DatasetId, ...] = ()
+    outputs: tuple[str, ...] = ()
+    run_time_s: float | None = None
+    walltime_s: float | None = None
+    objective: Weights = Weights()
+    max_wait_s: float | None = None
+    sites: SiteRules = SiteRules()
+    retry: Retry = Retry()
+    priority: int = 50
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Who asked for something, why, and when (epoch seconds)."""
+
+    who: str
+    why: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The wish that attempt `attempt` be given up and the job placed anew."""
+
+    attempt: int
+    ask: Ask
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the user, or the leader, wants of a job. Written by endpoint and leader by compare-and-swap; never by an owner.
+
+    Exactly one of `spec` and `spec_hash` is set: repeated and large specs are records of their own.
+    """
+
+    id: str
+    name: str
+    tenant: str
+    created_at: float
+    created_by: str
+    spec: JobSpec | None = None
+    spec_hash: str | None = None
+    cancel: Ask | None = None
+    hold: Ask | None = None
+    stop: Stop | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What running somewhere takes, by part. Hours are wall-clock hours, money in the federation's currency, carbon in kg of CO2."""
+
+    wait_hours: float = 0.0
+    staging_hours: float = 0.0
+    run_hours: float = 0.0
+    compute_money: float = 0.0
+    egress_money: float = 0.0
+    carbon_kg: float = 0.0
+
+    @property
+    def hours(self) -> float:
+        """From now to the end."""
+        return self.wait_hours + self.staging_hours + self.run_hours
+
+    @property
+    def money(self) -> float:
+        """Compute and egress."""
+        return self.compute_money + self.egress_money
+
+    def weighed(self, weights: Weights) -> float:
+        """One number by a job's objective; less is better."""
+        return weights.hours * self.hours + weights.money * self.money + weights.carbon_kg * self.carbon_kg
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One site in a decision, with its cost."""
+
+    site: str
+    pool: str
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Why an attempt went where it went: the winner's cost, up to three runners-up, and how many sites objected."""
+
+    cost: Cost = Cost()
+    runners_up: tuple[Choice, ...] = ()
+    objections: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How an attempt ended. `ending` is None when it succeeded."""
+
+    at: float
+    ending: Ending | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One run of a job at one site. Numbered from 1. Times are epoch seconds."""
+
+    number: int
+    site: str
+    pool: str
+    placed_at: float
+    gpu_type: str | None = None
+    decision: Decision = Decision()
+    native_id: str | None = None
+    staged_at: float | None = None
+    accepted_at: float | None = None
+    started_at: float | None = None
+    end: End | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """What has become of a job. One writer at a time: the leader while pending, else the owner of the attempt's site.
+
+    No stored state means pending: `JobState(id)`. Invariant: a phase at a site has an attempt without an end (one with an
+    end only while collecting); attempts but the last have ended.
+    """
+
+    id: str
+    phase: Phase = Phase.PENDING
+    attempts: tuple[Attempt, ...] = ()
+    reason: str = ""
+    not_before: float | None = None
+    finished_at: float | None = None
+    outputs: tuple[DatasetId, ...] = ()
+
+    @property
+    def attempt(self) -> Attempt:
+        """The current, or last, attempt. Raises LookupError before the first placement."""
+        if not self.attempts:
+            raise LookupError(f"job {self.id} was never placed")
+        return self.attempts[-1]
+
+
+def attempt_name(job: str, number: int) -> str:
+    """`<job>-a<n>`, lower case."""
+    return f"{job}-a{number}"
+
+
+def run_name(federation: str, job: str, number: int) -> str:
+    """An attempt's name at a site: `<federation>-<job>-a<n>`."""
+    return f"{federation}-{attempt_name(job, number)}"
+
+
+def parse_run_name(federation: str, name: str) -> tuple[str, int] | None:
+    """The job and attempt number of a run's name; None when it is not of this federation's making."""
+    prefix = f"{federation}-"
+    if not name.startswith(prefix):
+        return None
+    job, separator, number = name[len(prefix) :].rpartition("-a")
+    return (job, int(number)) if job and separator and number.isdecimal() else None

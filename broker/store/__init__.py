@@ -1,0 +1,1 @@
+"""Records in etcd: keys, bytes, guarded writes, and the mirror of them in memory."""

@@ -1,0 +1,1 @@
+"""Where things are and what moving them costs: pure values, no IO."""

@@ -1,0 +1,36 @@
+"""Datasets and their replicas. Names belong to a tenant: `vision/corpus@1`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class DatasetId:
+    """One version of a tenant's dataset."""
+
+    tenant: str
+    name: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.tenant}/{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Named, versioned, immutable bytes. Size and checksum are None until measured at a replica."""
+
+    id: DatasetId
+    size_bytes: int | None = None
+    checksum: str | None = None
+    created_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A whole copy of a dataset at a site, at `path` below the site's storage."""
+
+    dataset: DatasetId
+    site: str
+    path: str

@@ -1,0 +1,110 @@
+"""A site: one data centre with its scheduler, pools, fabric, storage, prices and carbon."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from topology.resources import Resources
+from topology.room import Room
+
+
+class Fabric(StrEnum):
+    """What connects the nodes of a site."""
+
+    NONE = "none"
+    ETHERNET = "ethernet"
+    ROCE = "roce"
+    INFINIBAND = "infiniband"
+
+    @property
+    def has_rdma(self) -> bool:
+        """Whether remote direct memory access works over it."""
+        return self in (Fabric.ROCE, Fabric.INFINIBAND)
+
+
+class Admission(StrEnum):
+    """Whether a site takes new jobs: open; cordoned takes none; draining also moves the running ones away."""
+
+    OPEN = "open"
+    CORDONED = "cordoned"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Degrees north and east."""
+
+    lat: float
+    lon: float
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """Watts drawn by one busy cpu and one busy GPU."""
+
+    cpu_w: float = 0.0
+    gpu_w: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Nodes of one make. `speed` divides run times: 2.0 halves them."""
+
+    name: str
+    nodes: int
+    per_node: Resources
+    speed: float = 1.0
+    power: Power = Power()
+
+    @property
+    def empty(self) -> Room:
+        """The room of this pool when nothing runs."""
+        return Room.of([(self.per_node, self.nodes)])
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Money per hour of one cpu and of one GPU by type. A GPU type without a price costs nothing."""
+
+    currency: str = "EUR"
+    cpu_hour: float = 0.0
+    gpu_hour: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """What tasks at the site read as local: an fsspec URL, and the file systems it is made of (`lustre`, `gpfs` ...)."""
+
+    url: str
+    file_systems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The scheduler's kind and that kind's own settings, kept as given; the adapter's settings model has read them."""
+
+    kind: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One data centre as its admin declared it."""
+
+    name: str
+    engine: Engine
+    pools: tuple[Pool, ...]
+    storage: Storage
+    region: str = ""
+    location: Location | None = None
+    fabric: Fabric = Fabric.NONE
+    price: Price = Price()
+    carbon_g_per_kwh: float = 0.0
+    admission: Admission = Admission.OPEN
+
+    def pool(self, name: str) -> Pool | None:
+        """The pool of that name, or None."""
+        return next((pool for pool in self.pools if pool.name == name), None)
