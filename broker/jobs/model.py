@@ -282,3 +282,41 @@ def parse_run_name(federation: str, name: str) -> tuple[str, int] | None:
         return None
     job, separator, number = name[len(prefix) :].rpartition("-a")
     return (job, int(number)) if job and separator and number.isdecimal() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What placement sees of a job: jobs of equal shape are one class and are planned together."""
+
+    tenant: str
+    tasks: int
+    resources: TaskResources
+    inputs: tuple[DatasetId, ...]
+    run_time_s: float
+    objective: Weights
+    sites: SiteRules
+    priority: int
+    max_wait_s: float | None
+    refused_by: tuple[str, ...]
+    """Sites that refused an earlier attempt, sorted."""
+
+
+DEFAULT_RUN_TIME_S = 600.0
+"""Taken for a job that says neither run time nor walltime."""
+
+
+def shape_of(spec: JobSpec, state: JobState) -> Shape:
+    """The class of a job, given what has become of it so far."""
+    refused = {attempt.site for attempt in state.attempts if attempt.end and attempt.end.ending is Ending.REFUSED}
+    return Shape(
+        tenant=spec.tenant,
+        tasks=spec.tasks,
+        resources=spec.resources,
+        inputs=spec.inputs,
+        run_time_s=spec.run_time_s or spec.walltime_s or DEFAULT_RUN_TIME_S,
+        objective=spec.objective,
+        sites=spec.sites,
+        priority=spec.priority,
+        max_wait_s=spec.max_wait_s,
+        refused_by=tuple(sorted(refused)),
+    )

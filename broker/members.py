@@ -1,0 +1,185 @@
+"""This process among the brokers: its lease, whether it leads, which sites it owns, and the fence on every write of theirs.
+
+Leadership and ownership are keys on the lease. The epoch of an ownership is the revision at which its key was created: it
+only ever grows. A right counts from the moment the mirror has seen it, so that its holder knows all that was written before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from broker.clock import Clock
+from broker.records import Holder, Member
+from broker.store import keys as kinds
+from broker.store.base import Fence, Lease, Saved, Store, StoreError
+from broker.store.ledger import Draft, Erase, Ledger, Save
+from broker.world import World
+
+log = logging.getLogger(__name__)
+
+LEADERSHIP = ""
+"""Among the rights, the name of leadership; the others are named by their site."""
+
+CALL_MARGIN_S = 0.3
+"""A call ends this long before the lease may: time for its cancellation to take effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """Leadership, or the ownership of a site, held on a lease."""
+
+    site: str
+    fence: Fence
+    lease: Lease
+
+    @property
+    def epoch(self) -> int:
+        """Grows with every change of hands."""
+        return self.fence.created
+
+
+class Members:
+    """Holds this process's rights. `on_gain` and `on_loss` start and stop the work behind one; `on_loss` drains it."""
+
+    def __init__(
+        self,
+        me: Member,
+        store: Store,
+        world: World,
+        ledger: Ledger,
+        clock: Clock,
+        ttl_s: float,
+        on_gain: Callable[[Right], Awaitable[None]],
+        on_loss: Callable[[Right], Awaitable[None]],
+    ) -> None:
+        self.me = me
+        self.rights: dict[str, Right] = {}
+        self._store = store
+        self._world = world
+        self._ledger = ledger
+        self._clock = clock
+        self._ttl_s = ttl_s
+        self._on_gain = on_gain
+        self._on_loss = on_loss
+        self._lease: Lease | None = None
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this process plans."""
+        return LEADERSHIP in self.rights
+
+    def remaining_s(self) -> float:
+        """How long the rights surely hold still; 0 without a lease."""
+        return max(self._lease.valid_until() - self._clock.boottime(), 0.0) if self._lease else 0.0
+
+    def call_timeout_s(self, most: float) -> float:
+        """How long a call to a site may take: at most `most`, and inside the lease."""
+        return min(most, self.remaining_s() - CALL_MARGIN_S)
+
+    async def run(self) -> None:
+        """Hold on to what is ours, take what nobody holds, hand over what another should have. For ever."""
+        news = self._world.signals.subscribe(kinds.MEMBERS, kinds.OWNERS, kinds.LEADER, kinds.SITES)
+        try:
+            while True:
+                news.clear()
+                await self._turn()
+                if not news.is_set():
+                    await self._clock.sleep(self._ttl_s / 12)
+        finally:
+            self._world.signals.unsubscribe(news)
+
+    async def leave(self) -> None:
+        """Hand everything back: others take over at once."""
+        await self._drop_all()
+        if self._lease:
+            await self._lease.close()
+            self._lease = None
+
+    async def lost(self, right: Right) -> None:
+        """A write was fenced off or a site answered that a newer owner is at work: this right is gone."""
+        if self.rights.get(right.site) is right:
+            log.warning("no longer %s", _title(right.site))
+            del self.rights[right.site]
+            await self._on_loss(right)
+
+    async def _turn(self) -> None:
+        try:
+            if self._lease and self.remaining_s() <= 0:
+                log.warning("the lease ran out: all rights are given up and asked for anew")
+                await self._drop_all()
+                self._lease = None
+            if self._lease is None:
+                await self._register()
+            if self._lease:
+                self._lease.heartbeat()
+            await self._check()
+            await self._claim(self._wanted())
+            await self._hand_over()
+        except StoreError as error:
+            log.warning("the store does not answer the members' loop: %s", error)
+
+    async def _register(self) -> None:
+        lease = await self._store.lease(self._ttl_s)
+        key = self._world.mirror.keys.of(kinds.MEMBERS, self.me.id)
+        result = (await self._ledger.commit([[Save(key, self.me, self._world.revision(key), lease.id)]]))[0]
+        if isinstance(result, Saved):
+            self._lease = lease
+        else:
+            await lease.close()
+
+    async def _check(self) -> None:
+        """Give up rights whose key is no longer the one we made."""
+        for right in list(self.rights.values()):
+            entry = self._world.mirror.entries.get(right.fence.key)
+            if entry is None or entry.created != right.epoch:
+                await self.lost(right)
+
+    def _wanted(self) -> list[str]:
+        """Rights that should be ours and that nobody holds."""
+        free = [name for name in (LEADERSHIP, *self._world.sites) if self._key(name) not in self._world.mirror.entries]
+        return [name for name in free if name == LEADERSHIP or preferred(name, self._world.members) in (self.me.id, None)]
+
+    async def _claim(self, names: Iterable[str]) -> None:
+        names = list(names)
+        lease = self._lease
+        if not names or lease is None:
+            return
+        drafts: list[Draft] = [[Save(self._key(name), Holder(self.me.id), 0, lease.id)] for name in names]
+        for name, result in zip(names, await self._ledger.commit(drafts), strict=True):
+            if isinstance(result, Saved):
+                right = Right(name, Fence(self._key(name), result.revision), lease)
+                await self._world.mirror.reached(result.revision)
+                log.info("now %s, epoch %d", _title(name), right.epoch)
+                self.rights[name] = right
+                await self._on_gain(right)
+
+    async def _hand_over(self) -> None:
+        """Give sites away that another member should own, or that are no longer registered; drain them first."""
+        for right in [right for name, right in self.rights.items() if name != LEADERSHIP]:
+            is_gone = right.site not in self._world.sites
+            if is_gone or preferred(right.site, self._world.members) not in (self.me.id, None):
+                del self.rights[right.site]
+                await self._on_loss(right)
+                await self._ledger.commit([[Erase(right.fence.key, self._world.revision(right.fence.key))]], right.fence)
+
+    async def _drop_all(self) -> None:
+        rights, self.rights = list(self.rights.values()), {}
+        await asyncio.gather(*(self._on_loss(right) for right in rights))
+
+    def _key(self, name: str) -> str:
+        keys = self._world.mirror.keys
+        return keys.of(kinds.OWNERS, name) if name else keys.of(kinds.LEADER)
+
+
+def preferred(site: str, members: Iterable[str]) -> str | None:
+    """The member that should own a site, by rendezvous hashing (Thaler and Ravishankar, 1998): each weighs the pair of names,
+    the heaviest wins, and when a member comes or goes only its own sites move. None without members."""
+    return max(members, key=lambda member: (hashlib.blake2b(f"{member}/{site}".encode()).digest(), member), default=None)
+
+
+def _title(name: str) -> str:
+    return f"owner of site {name}" if name else "leader"

@@ -1,0 +1,91 @@
+"""Records to bytes and back: JSON with a format version.
+
+A newer broker may have written fields that this one does not know; they are kept when this one writes the record again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from broker.jobs.model import JobSpec, JobState, Wish
+from broker.records import Booking, Holder, LinkStatus, Member, SiteStatus, Submission, Tenant, Unresolved
+from broker.store import keys
+from topology.dataset import Dataset, Replica
+from topology.link import Link
+from topology.site import Site
+
+FORMAT = 1
+"""The format this code writes. Read are `FORMATS`."""
+
+FORMATS = (1,)
+
+TYPES: Mapping[str, type] = {
+    keys.SITES: Site,
+    keys.SITE_STATUS: SiteStatus,
+    keys.LINKS: Link,
+    keys.LINK_STATUS: LinkStatus,
+    keys.DATASETS: Dataset,
+    keys.REPLICAS: Replica,
+    keys.TENANTS: Tenant,
+    keys.SPECS: JobSpec,
+    keys.WISHES: Wish,
+    keys.STATES: JobState,
+    keys.BOOKINGS: Booking,
+    keys.UNRESOLVED: Unresolved,
+    keys.SUBMISSIONS: Submission,
+    keys.MEMBERS: Member,
+    keys.LEADER: Holder,
+    keys.OWNERS: Holder,
+}
+"""What each kind of record holds."""
+
+
+class Unreadable(Exception):
+    """Bytes that are no record of the kind, or of a format this code does not read."""
+
+
+@lru_cache(maxsize=None)
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+_OPEN = b'{"v":%d,' % FORMAT
+
+
+def encode(value: object, over: bytes | None = None) -> bytes:
+    """The bytes of a record. `over` is what it replaces: fields there that we do not know are kept."""
+    body: bytes = _adapter(type(value)).dump_json(value, exclude_defaults=True)
+    encoded = _OPEN + body[1:] if body != b"{}" else b'{"v":%d}' % FORMAT
+    if over is None or over.startswith(_OPEN):
+        return encoded
+    known = {"v", *_field_names(type(value))}
+    kept = {name: item for name, item in json.loads(over).items() if name not in known}
+    return json.dumps({**json.loads(encoded), **kept}).encode() if kept else encoded
+
+
+def decode(kind: str, raw: bytes) -> Any:
+    """The value of a record of `kind` (see `TYPES`). Raises Unreadable."""
+    if not raw.startswith(_OPEN) and _format_of(raw) not in FORMATS:
+        raise Unreadable(f"{kind}: format {_format_of(raw)} is none of {FORMATS}: written by a newer broker")
+    try:
+        return _adapter(TYPES[kind]).validate_json(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise Unreadable(f"{'.'.join(map(str, first['loc'])) or kind}: {first['msg']}") from error
+
+
+def _format_of(raw: bytes) -> object:
+    try:
+        body = json.loads(raw)
+    except ValueError:
+        return None
+    return body.get("v") if isinstance(body, dict) else None
+
+
+def _field_names(kind: type) -> tuple[str, ...]:
+    return tuple(kind.__dataclass_fields__)

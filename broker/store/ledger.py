@@ -1,0 +1,71 @@
+"""Typed writes: values in, guarded changes to the store, and the mirror knows of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from broker.store import codec
+from broker.store.base import Change, Delete, Expect, Fence, Operation, Put, Record, Result, Saved, Store
+from broker.store.mirror import Mirror
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Write `value` at `key` if its revision is `expect` (0: absent)."""
+
+    key: str
+    value: object
+    expect: int
+    lease: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Erase:
+    """Remove `key` if its revision is `expect`."""
+
+    key: str
+    expect: int
+
+
+Draft = Sequence[Save | Erase | Expect]
+"""What happens together or not at all."""
+
+
+class Ledger:
+    """The one way by which the broker writes."""
+
+    def __init__(self, store: Store, mirror: Mirror) -> None:
+        self._store = store
+        self._mirror = mirror
+
+    async def commit(self, drafts: Sequence[Draft], fence: Fence | None = None) -> Sequence[Result]:
+        """Results in the order of `drafts`; raises what `Store.commit` raises. Saved drafts are in the mirror on return."""
+        changes = [self._encode(draft) for draft in drafts]
+        results = await self._store.commit(changes, fence)
+        for draft, change, result in zip(drafts, changes, results, strict=True):
+            if isinstance(result, Saved):
+                self._enter(draft, change, result.revision)
+        self._mirror.settled()
+        return results
+
+    def _encode(self, draft: Draft) -> Change:
+        return [self._operation(part) for part in draft]
+
+    def _operation(self, part: Save | Erase | Expect) -> Operation:
+        match part:
+            case Save(key, value, expect, lease):
+                over = self._mirror.entries.get(key) if expect else None
+                return Put(key, codec.encode(value, over.raw if over else None), expect, lease)
+            case Erase(key, expect):
+                return Delete(key, expect)
+            case Expect():
+                return part
+
+    def _enter(self, draft: Draft, change: Change, revision: int) -> None:
+        for part, operation in zip(draft, change, strict=True):
+            if isinstance(part, Save) and isinstance(operation, Put):
+                created = 0 if part.expect else revision
+                self._mirror.enter(Record(part.key, operation.value, revision, created), part.value)
+            elif isinstance(part, Erase):
+                self._mirror.erase(part.key, revision)
