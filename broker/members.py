@@ -66,6 +66,8 @@ class Members:
         self._on_gain = on_gain
         self._on_loss = on_loss
         self._lease: Lease | None = None
+        self._reported: list[Right] = []
+        self._news = world.signals.subscribe(kinds.MEMBERS, kinds.OWNERS, kinds.LEADER, kinds.SITES)
 
     @property
     def is_leader(self) -> bool:
@@ -82,15 +84,20 @@ class Members:
 
     async def run(self) -> None:
         """Hold on to what is ours, take what nobody holds, hand over what another should have. For ever."""
-        news = self._world.signals.subscribe(kinds.MEMBERS, kinds.OWNERS, kinds.LEADER, kinds.SITES)
-        try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._beat())
             while True:
-                news.clear()
+                self._news.clear()
                 await self._turn()
-                if not news.is_set():
+                if not self._news.is_set():
                     await self._clock.sleep(self._ttl_s / 12)
-        finally:
-            self._world.signals.unsubscribe(news)
+
+    async def _beat(self) -> None:
+        """Tell the lease that this event loop is alive, whatever the other calls wait for."""
+        while True:
+            if self._lease:
+                self._lease.heartbeat()
+            await self._clock.sleep(self._ttl_s / 12)
 
     async def leave(self) -> None:
         """Hand everything back: others take over at once."""
@@ -99,12 +106,10 @@ class Members:
             await self._lease.close()
             self._lease = None
 
-    async def lost(self, right: Right) -> None:
-        """A write was fenced off or a site answered that a newer owner is at work: this right is gone."""
-        if self.rights.get(right.site) is right:
-            log.warning("no longer %s", _title(right.site))
-            del self.rights[right.site]
-            await self._on_loss(right)
+    def report_loss(self, right: Right) -> None:
+        """A write was fenced off, or a site answered that a newer owner is at work: the right goes in the next turn."""
+        self._reported.append(right)
+        self._news.set()
 
     async def _turn(self) -> None:
         try:
@@ -114,8 +119,6 @@ class Members:
                 self._lease = None
             if self._lease is None:
                 await self._register()
-            if self._lease:
-                self._lease.heartbeat()
             await self._check()
             await self._claim(self._wanted())
             await self._hand_over()
@@ -132,11 +135,21 @@ class Members:
             await lease.close()
 
     async def _check(self) -> None:
-        """Give up rights whose key is no longer the one we made."""
-        for right in list(self.rights.values()):
+        """Give up rights that were reported lost, or whose key is no longer the one we made."""
+        reported, self._reported = self._reported, []
+        for name, right in list(self.rights.items()):
             entry = self._world.mirror.entries.get(right.fence.key)
-            if entry is None or entry.created != right.epoch:
-                await self.lost(right)
+            if right in reported or entry is None or entry.created != right.epoch:
+                log.warning("no longer %s", _title(name))
+                del self.rights[name]
+                await self._on_loss(right)
+                await self._release(right)
+
+    async def _release(self, right: Right) -> None:
+        """Take our key away, if it is still the one we made, so that somebody (perhaps we) can take the right anew."""
+        entry = self._world.mirror.entries.get(right.fence.key)
+        if entry and entry.created == right.epoch:
+            await self._ledger.commit([[Erase(right.fence.key, entry.revision)]])
 
     def _wanted(self) -> list[str]:
         """Rights that should be ours and that nobody holds."""
@@ -164,7 +177,7 @@ class Members:
             if is_gone or preferred(right.site, self._world.members) not in (self.me.id, None):
                 del self.rights[right.site]
                 await self._on_loss(right)
-                await self._ledger.commit([[Erase(right.fence.key, self._world.revision(right.fence.key))]], right.fence)
+                await self._release(right)
 
     async def _drop_all(self) -> None:
         rights, self.rights = list(self.rights.values()), {}

@@ -1,0 +1,22 @@
+"""What every loop of one broker process shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from broker.clock import Clock
+from broker.config import Settings
+from broker.metrics import Metrics
+from broker.store.ledger import Ledger
+from broker.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Built once in `app.py`, handed to loops and handlers."""
+
+    settings: Settings
+    clock: Clock
+    world: World
+    ledger: Ledger
+    metrics: Metrics
