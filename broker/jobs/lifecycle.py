@@ -124,6 +124,8 @@ def step(job: JobState, event: Event) -> JobState:
     phase = NEXT[job.phase].get(type(event))
     if phase is None:
         raise ImpossibleEvent(f"{type(event).__name__} while job {job.id} is {job.phase}")
+    if isinstance(event, GaveUp | Cancelled) and event.end is not None and not job.phase.is_at_site:
+        raise ImpossibleEvent(f"{type(event).__name__} with an attempt's end while job {job.id} is {job.phase} and has none open")
     job = replace(job, phase=phase)
     match event:
         case Placed(at, site, pool, gpu_type, decision):

@@ -57,7 +57,15 @@ class Ending(StrEnum):
     CANCELLED = "cancelled"
 
 
-INFRASTRUCTURE = (Ending.SITE_LOST, Ending.NODE_LOST, Ending.PREEMPTED, Ending.VANISHED, Ending.CLAIMED, Ending.STAGING_FAILED, Ending.REFUSED)
+INFRASTRUCTURE = (
+    Ending.SITE_LOST,
+    Ending.NODE_LOST,
+    Ending.PREEMPTED,
+    Ending.VANISHED,
+    Ending.CLAIMED,
+    Ending.STAGING_FAILED,
+    Ending.REFUSED,
+)
 """Endings that are not the job's fault: the default of `retry.reasons`."""
 
 
@@ -171,7 +179,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What running somewhere takes, by part. Hours are wall-clock hours, money in the federation's currency, carbon in kg of CO2."""
+    """What running somewhere takes, by part: wall-clock hours, money in the federation's currency, kg of CO2."""
 
     wait_hours: float = 0.0
     staging_hours: float = 0.0

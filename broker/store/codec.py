@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import lru_cache
+from dataclasses import fields
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -24,7 +24,7 @@ FORMAT = 1
 
 FORMATS = (1,)
 
-TYPES: Mapping[str, type] = {
+TYPES: Mapping[str, type[Any]] = {
     keys.SITES: Site,
     keys.SITE_STATUS: SiteStatus,
     keys.LINKS: Link,
@@ -49,17 +49,14 @@ class Unreadable(Exception):
     """Bytes that are no record of the kind, or of a format this code does not read."""
 
 
-@lru_cache(maxsize=None)
-def _adapter(kind: type) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
+_ADAPTERS: Mapping[type[Any], TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in TYPES.values()}
 
 _OPEN = b'{"v":%d,' % FORMAT
 
 
 def encode(value: object, over: bytes | None = None) -> bytes:
     """The bytes of a record. `over` is what it replaces: fields there that we do not know are kept."""
-    body: bytes = _adapter(type(value)).dump_json(value, exclude_defaults=True)
+    body: bytes = _ADAPTERS[type(value)].dump_json(value, exclude_defaults=True)
     encoded = _OPEN + body[1:] if body != b"{}" else b'{"v":%d}' % FORMAT
     if over is None or over.startswith(_OPEN):
         return encoded
@@ -73,7 +70,7 @@ def decode(kind: str, raw: bytes) -> Any:
     if not raw.startswith(_OPEN) and _format_of(raw) not in FORMATS:
         raise Unreadable(f"{kind}: format {_format_of(raw)} is none of {FORMATS}: written by a newer broker")
     try:
-        return _adapter(TYPES[kind]).validate_json(raw)
+        return _ADAPTERS[TYPES[kind]].validate_json(raw)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise Unreadable(f"{'.'.join(map(str, first['loc'])) or kind}: {first['msg']}") from error
@@ -87,5 +84,5 @@ def _format_of(raw: bytes) -> object:
     return body.get("v") if isinstance(body, dict) else None
 
 
-def _field_names(kind: type) -> tuple[str, ...]:
-    return tuple(kind.__dataclass_fields__)
+def _field_names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))

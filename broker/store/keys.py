@@ -36,7 +36,7 @@ class Keys:
 
     def __post_init__(self) -> None:
         if not FEDERATION_NAME.fullmatch(self.federation):
-            raise ValueError(f"federation: {self.federation!r} is not 1 to 16 of a-z, 0-9 and '-', starting and ending without '-'")
+            raise ValueError(f"federation: {self.federation!r} is not 1 to 16 of a-z, 0-9 and '-' (not first or last)")
 
     @property
     def prefix(self) -> str:

@@ -71,7 +71,8 @@ class Mirror:
                     await self._list()
                 await self._watch()
             except Compacted:
-                await self._store_again(self._list)
+                self.is_live = False
+                await self._list_again()
             except StoreUnavailable as error:
                 self.is_live = False
                 log.warning("the watch ended and is resumed: %s", error)
@@ -99,10 +100,11 @@ class Mirror:
         if self._listener:
             self._listener.on_batch()
 
-    async def _store_again(self, action: Any) -> None:
+    async def _list_again(self) -> None:
         while True:
             try:
-                return await action()
+                await self._list()
+                return
             except StoreUnavailable as error:
                 log.warning("the store cannot be read: %s", error)
                 await self._clock.sleep(RETRY_S)
@@ -110,7 +112,7 @@ class Mirror:
     async def _list(self) -> None:
         listing = await self._store.read(self.keys.prefix)
         if listing.revision < self.revision:
-            raise StoreUnavailable(f"the store is at revision {listing.revision}, behind {self.revision}: not the same store, or an old member")
+            raise StoreUnavailable(f"it is at revision {listing.revision}, behind the {self.revision} seen: another store?")
         present = {record.key for record in listing.records}
         for key in [key for key, entry in self.entries.items() if key not in present and entry.revision <= listing.revision]:
             self._drop(key, listing.revision)
