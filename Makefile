@@ -1,0 +1,45 @@
+# Everything works on a fresh Linux machine with Python 3.11+ (with venv) and make.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+FEDBROKER_CACHE ?= $(HOME)/.cache/fedbroker
+
+.PHONY: demo install dev test lint simulate kills bench engines stubs clean
+
+demo: $(VENV)/.installed  ## a federation of four sites on this machine: jobs, kills, and a check of every result
+	$(BIN)/python -m broker.demo
+
+install: $(VENV)/.installed
+dev: $(VENV)/.dev
+
+$(VENV)/.installed: pyproject.toml requirements.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable .
+	touch $@
+
+$(VENV)/.dev: pyproject.toml requirements.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable ".[dev]"
+	touch $(VENV)/.installed $@
+
+test: $(VENV)/.dev lint  ## lint, types and all tests; what needs a tool that is missing is skipped and says so
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+engines:  ## the real engines that tests need, built once into $(FEDBROKER_CACHE)
+	FEDBROKER_CACHE=$(FEDBROKER_CACHE) sh tests/engines/etcd/build.sh
+
+simulate: $(VENV)/.dev  ## the seeded simulation at length: 20,000 seeds
+	$(BIN)/python -m tests.faults.run --seeds 0:20000 --jobs 2
+
+bench: $(VENV)/.dev  ## jobs/s from accepted to finished, CPU per job, latency of one job
+	$(BIN)/python -m tests.bench.throughput
+
+stubs: $(VENV)/.dev  ## the etcd stubs, anew from broker/store/etcd/rpc.proto
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. broker/store/etcd/rpc.proto
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
