@@ -2,7 +2,47 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+import ipaddress
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML, YAMLError
+
+
+class SettingsError(Exception):
+    """Settings that cannot be read; the message names file, field and cure."""
+
+
+class Listen(BaseModel):
+    """Where the endpoint listens. Port 0 takes a free one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=7777, ge=0, le=65535)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+class Etcd(BaseModel):
+    """The store. Without endpoints an embedded etcd runs below `data_dir`. Secrets are files, never values."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    endpoints: tuple[str, ...] = ()
+    """Such as `http://10.0.0.1:2379`; `https` for TLS."""
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    user: str | None = None
+    password_file: str | None = None
 
 
 class KeepFinished(BaseModel):
@@ -20,6 +60,15 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     federation: str = "fed"
+    listen: Listen = Listen()
+    url: str | None = None
+    """Where other brokers of the federation reach this endpoint; from `listen` when absent."""
+    token_file: str | None = None
+    """A file with the token that every request must bear. Needed to listen beyond this machine."""
+    data_dir: str | None = None
+    """Where an embedded etcd keeps its files."""
+    etcd: Etcd = Etcd()
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
     lease_ttl_s: float = Field(default=3.0, ge=2.0)
     plan_interval_s: float = Field(default=1.0, gt=0)
     observe_interval_s: float = Field(default=0.5, gt=0)
@@ -37,3 +86,45 @@ class Settings(BaseModel):
     quota_bytes: int = Field(default=2 * 2**30, gt=0)
     admission_share: float = Field(default=0.8, gt=0, le=1)
     """Above this share of the store's quota new jobs are answered 429."""
+
+    @model_validator(mode="after")
+    def _is_guarded(self) -> Settings:
+        if not self.listen.is_loopback and self.token_file is None:
+            raise ValueError(f"listen.host: {self.listen.host} can be reached from elsewhere; set token_file, or listen on 127.0.0.1")
+        return self
+
+
+def read_settings(path: Path | None, over: dict[str, object]) -> Settings:
+    """Settings of a file, with those of the command line over them. Raises SettingsError."""
+    given: object = {}
+    if path:
+        try:
+            given = YAML(typ="safe", pure=True).load(path.read_text()) or {}
+        except (OSError, YAMLError) as error:
+            raise SettingsError(f"{path}: {error}") from error
+    if not isinstance(given, dict):
+        raise SettingsError(f"{path}: settings are a mapping")
+    try:
+        return Settings.model_validate(_merged(given, over))
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}".removeprefix(": ") for each in error.errors())
+        raise SettingsError(f"{path or 'settings'}: {faults}") from error
+
+
+def read_secret(path: str) -> str:
+    """A token or password from its file, without the line's end. Raises SettingsError."""
+    try:
+        secret = Path(path).read_text().strip()
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from error
+    if not secret:
+        raise SettingsError(f"{path}: holds no secret")
+    return secret
+
+
+def _merged(under: dict[str, object], over: dict[str, object]) -> dict[str, object]:
+    merged = dict(under)
+    for name, value in over.items():
+        below = merged.get(name)
+        merged[name] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged

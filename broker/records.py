@@ -106,7 +106,10 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """An idempotency key in use: written before the wishes, whose ids derive from `seed` and their position."""
+    """An idempotency key in use: written before the wishes, whose ids derive from `seed` and their position.
+
+    `is_complete` once all of them are stored: from then on a missing one was deleted, and is not made again.
+    """
 
     tenant: str
     key: str
@@ -114,6 +117,7 @@ class Submission:
     seed: str
     count: int
     created_at: float
+    is_complete: bool = False
 
 
 @dataclass(frozen=True, slots=True)

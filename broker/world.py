@@ -55,6 +55,8 @@ class World:
         self.link_statuses: dict[str, LinkStatus] = {}
         self.datasets: dict[DatasetId, Dataset] = {}
         self.replicas: dict[DatasetId, dict[str, Replica]] = defaultdict(dict)
+        self.versions: dict[tuple[str, str], dict[DatasetId, Dataset]] = defaultdict(dict)
+        """Datasets by tenant and name."""
         self.tenants: dict[str, Tenant] = {}
         self.bookings: dict[str, dict[DatasetId, Booking]] = defaultdict(dict)
         """By target site."""
@@ -233,7 +235,9 @@ class World:
         _keep(self.links, names[0], entry)
 
     def _on_dataset(self, names: tuple[str, ...], entry: Entry | None) -> None:
-        _keep(self.datasets, _dataset_id(names), entry)
+        dataset = _dataset_id(names)
+        _keep(self.datasets, dataset, entry)
+        _keep(self.versions[dataset.tenant, dataset.name], dataset, entry)
         self._renew_replicas()
 
     def _on_replica(self, names: tuple[str, ...], entry: Entry | None) -> None:

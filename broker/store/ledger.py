@@ -12,11 +12,11 @@ from broker.store.mirror import Mirror
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """Write `value` at `key` if its revision is `expect` (0: absent)."""
+    """Write `value` at `key` if its revision is `expect` (0: absent); whatever it is when `expect` is None."""
 
     key: str
     value: object
-    expect: int
+    expect: int | None
     lease: int = 0
 
 
@@ -65,7 +65,7 @@ class Ledger:
     def _enter(self, draft: Draft, change: Change, revision: int) -> None:
         for part, operation in zip(draft, change, strict=True):
             if isinstance(part, Save) and isinstance(operation, Put):
-                created = 0 if part.expect else revision
+                created = revision if part.expect == 0 else 0
                 self._mirror.enter(Record(part.key, operation.value, revision, created), part.value)
             elif isinstance(part, Erase):
                 self._mirror.erase(part.key, revision)
