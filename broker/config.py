@@ -90,7 +90,7 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _is_guarded(self) -> Settings:
         if not self.listen.is_loopback and self.token_file is None:
-            raise ValueError(f"listen.host: {self.listen.host} can be reached from elsewhere; set token_file, or listen on 127.0.0.1")
+            raise ValueError(f"listen.host: others can reach {self.listen.host}; set token_file, or listen on 127.0.0.1")
         return self
 
 

@@ -22,7 +22,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong with what was sent. `field` is a dotted path; `document` and `line` count from 1, 0 when not known."""
+    """One thing that is wrong with what was sent. `field` is a dotted path; `document` and `line` count from 1, 0: not known."""
 
     field: str
     message: str
@@ -30,10 +30,9 @@ class Fault:
     line: int = 0
 
     def __str__(self) -> str:
-        where = ", ".join(
-            part for part in (f"document {self.document}" if self.document else "", f"line {self.line}" if self.line else "") if part
-        )
-        return ": ".join(part for part in (where, self.field, self.message) if part)
+        document = f"document {self.document}" if self.document else ""
+        line = f"line {self.line}" if self.line else ""
+        return ": ".join(part for part in (document, line, self.field, self.message) if part)
 
 
 class FedError(Exception):
