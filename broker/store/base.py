@@ -28,7 +28,11 @@ class NoSpace(StoreError):
 
 
 class Compacted(StoreError):
-    """The revision to watch from is gone: list again."""
+    """The revision to watch from is gone: list again. `revision` is the oldest there is, 0 when not known."""
+
+    def __init__(self, message: str = "", revision: int = 0) -> None:
+        super().__init__(message)
+        self.revision = revision
 
 
 @dataclass(frozen=True, slots=True)
