@@ -80,14 +80,19 @@ class World:
         self._delayed: list[tuple[float, str]] = []
         self._pending: dict[str, int] = defaultdict(int)
         self._topology: Topology | None = None
+        self._replicas_changed = False
         mirror.listen(self)
 
     @property
     def topology(self) -> Topology:
         """Sites, links, datasets and replicas as one snapshot; the same object while none of them changes."""
-        if self._topology is None:
+        if self._topology is None or self._replicas_changed:
             replicas = [replica for at in self.replicas.values() for replica in at.values()]
-            self._topology = Topology.of(self.sites.values(), self.links.values(), self.datasets.values(), replicas)
+            if self._topology is None:
+                self._topology = Topology.of(self.sites.values(), self.links.values(), self.datasets.values(), replicas)
+            else:
+                self._topology = self._topology.with_replicas(self.datasets.values(), replicas)
+            self._replicas_changed = False
         return self._topology
 
     def at(self, site: str, *phases: Phase) -> list[Job]:
@@ -238,14 +243,11 @@ class World:
         dataset = _dataset_id(names)
         _keep(self.datasets, dataset, entry)
         _keep(self.versions[dataset.tenant, dataset.name], dataset, entry)
-        self._renew_replicas()
+        self._replicas_changed = True
 
     def _on_replica(self, names: tuple[str, ...], entry: Entry | None) -> None:
         _keep(self.replicas[_dataset_id(names)], names[2], entry)
-        self._renew_replicas()
-
-    def _renew_replicas(self) -> None:
-        self._topology = None
+        self._replicas_changed = True
 
     def _on_status(self, names: tuple[str, ...], entry: Entry | None) -> None:
         _keep(self.statuses, names[0], entry)
