@@ -9,14 +9,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from topology.graph import Topology
-
 from broker.jobs.model import JobSpec, JobState, Phase, Shape, Wish, shape_of
 from broker.records import Booking, LinkStatus, Member, SiteStatus, Submission, Tenant, Unresolved
 from broker.signals import Signals
 from broker.store import keys as kinds
 from broker.store.mirror import Entry, Mirror
 from topology.dataset import Dataset, DatasetId, Replica
+from topology.graph import Topology
 from topology.link import Link
 from topology.site import Site
 

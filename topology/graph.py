@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 from typing import Any
 
 import networkx as nx
@@ -68,7 +69,8 @@ class Topology:
     def of(sites: Iterable[Site], links: Iterable[Link], datasets: Iterable[Dataset], replicas: Iterable[Replica]) -> Topology:
         """A snapshot from values in any order. Links and replicas that name unknown sites are left out."""
         known = {site.name: site for site in sorted(sites, key=lambda site: site.name)}
-        joined = {link.name: link for link in sorted(links, key=lambda link: link.name) if {link.source, link.target} <= known.keys()}
+        named = {link.name: link for link in links if {link.source, link.target} <= known.keys()}
+        joined = dict(sorted(named.items()))
         return Topology(known, joined, _by_id(datasets), _by_dataset(replicas, known))
 
     def with_replicas(self, datasets: Iterable[Dataset], replicas: Iterable[Replica]) -> Topology:
@@ -120,7 +122,7 @@ class _Routes:
         paths: dict[str, list[str]] = nx.single_source_dijkstra_path(self._graph, source, weight=by.value)
         edges = self._graph.edges
         return {
-            target: Route(tuple(edges[near, far]["link"] for near, far in zip(path, path[1:], strict=False)))
+            target: Route(tuple(edges[near, far]["link"] for near, far in pairwise(path)))
             for target, path in paths.items()
         }
 
