@@ -32,7 +32,7 @@ from broker.store.base import (
     StoreUnavailable,
     Written,
 )
-from broker.store.transactions import Commit, first_failed
+from broker.store.transactions import RETRY_S, Commit, first_failed
 
 Network = Callable[[str, str], Awaitable[None]]
 """Awaited with (operation, "send") before a request applies and with (operation, "reply") after. It may wait, on the clock, and
@@ -237,7 +237,7 @@ class MemoryStore:
 
     async def transact(self, changes: Sequence[Change], fence: Fence | None) -> int | None:
         """See `Transactor.transact`."""
-        return await self.ask("commit", lambda: self._server.transact(changes, fence))
+        return await self.call("commit", lambda: self._server.transact(changes, fence))
 
     async def watch(self, prefix: str, revision: int) -> AsyncIterator[Batch]:
         """See `Store.watch`."""
@@ -281,7 +281,18 @@ class MemoryStore:
             lease.die()
 
     async def ask(self, operation: str, apply: Callable[[], T]) -> T:
-        """One request over the network. Raises StoreUnavailable when it says so or takes too long."""
+        """A request that does no harm when made twice: again until the time is up. Raises StoreError."""
+        deadline = self._server.clock.boottime() + self._timeout_s
+        while True:
+            try:
+                return await self.call(operation, apply)
+            except StoreUnavailable:
+                if self._server.clock.boottime() + RETRY_S >= deadline:
+                    raise
+            await self._server.clock.sleep(RETRY_S)
+
+    async def call(self, operation: str, apply: Callable[[], T]) -> T:
+        """One try. Raises StoreUnavailable when the network says so or takes too long: it may have happened."""
         sent = self._server.clock.boottime()
         await self._network(operation, "send")
         answer = apply()
@@ -342,7 +353,7 @@ class MemoryLease:
             if sent - self._beat >= self._ttl_s / 2:
                 continue
             try:
-                is_held = await self._store.ask("keepalive", lambda: self._server.keep_alive(self.id))
+                is_held = await self._store.call("keepalive", lambda: self._server.keep_alive(self.id))
             except StoreUnavailable:
                 continue  # it may still be renewed before it lapses
             if not is_held:

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from broker.clock import Clock
 from broker.store.base import Compacted, Fenced, NoSpace, StoreError, StoreUnavailable
 from broker.store.etcd import rpc_pb2 as rpc
+from broker.store.transactions import RETRY_S
 
 Reply = TypeVar("Reply", bound=Message)
 
@@ -31,7 +32,6 @@ OPTIONS = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.enable_retries", 0),
 )
-RETRY_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,7 @@ class Member:
             self.process.send_signal(signal.SIGCONT)
         self.process.send_signal(number)
         self.process.wait()
+        self.process = None
 
 
 @dataclass
@@ -101,8 +102,8 @@ class Cluster:
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"{member.name} is not healthy; see {member.log}")
                 time.sleep(0.05)
-            if not member.is_running and member.process is None:
-                raise RuntimeError(f"{member.name} was not started")
+            if member.process and not member.is_running:
+                raise RuntimeError(f"{member.name} ended; see {member.log}")
 
     def leader(self) -> Member:
         """The member that leads now, waiting for an election to end."""
@@ -128,8 +129,8 @@ def etcd_cluster(folder: Path, binary: Path, size: int = 1, flags: Sequence[str]
     members = []
     for number, (name, peer) in enumerate(peers.items()):
         client = f"{scheme}://127.0.0.1:{ports[number]}"
-        command = [str(binary), f"--name={name}", f"--data-dir={folder / name}", f"--initial-cluster={initial}", "--log-level=warn"]
-        command += [f"--listen-client-urls={client}", f"--advertise-client-urls={client}"]
+        command = [str(binary), f"--name={name}", f"--data-dir={folder / name}", "--log-level=warn"]
+        command += [f"--initial-cluster={initial}", f"--listen-client-urls={client}", f"--advertise-client-urls={client}"]
         command += [f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}", *flags]
         members.append(Member(name, command, ports[number], folder / f"{name}.log"))
     cluster = Cluster(members)
