@@ -1,0 +1,1 @@
+"""Which job goes where, and why: pure values in, a plan with its reasons out. No IO, clock or logger."""

@@ -1,0 +1,187 @@
+"""A queue onto sites: greedy, in order.
+
+Each class takes its cheapest option that has room. It waits instead where waiting for room elsewhere costs less, all things
+weighed; then the pool it waits for keeps room for it (`pools.py`). Room only shrinks while a plan is made, so a class that
+finds none, or would rather wait, is left out of the rest of it as a whole.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from broker.jobs.model import Choice, Decision, Shape
+from broker.placement import reasons
+from broker.placement.filters import Objection
+from broker.placement.judge import Grounds, Option, grounds, options
+from broker.placement.order import ByPriorityAndAge, MakeOrder
+from broker.placement.pools import pools_of
+from broker.placement.shares import Shares
+from broker.placement.view import Passed, Placement, Plan, PlanInput, QueuedClass
+from broker.placement.waiting import Wait, absorbed
+
+RUNNERS_UP = 3
+LOOKED_AT = 8
+"""Options beside the chosen one that are looked at for runners-up."""
+
+
+@dataclass(slots=True)
+class _Candidates:
+    """What one class may do, cheapest first, as of one state of the links. Options before `first` have no room left."""
+
+    shape: Shape
+    grounds: Sequence[Grounds]
+    remaining: int
+    shown: int
+    waited_hours: float
+    options: list[Option]
+    objections: dict[str, tuple[Objection, ...]]
+    shares: Shares | None = None
+    first: int = 0
+
+
+def plan(given: PlanInput, make_order: MakeOrder = ByPriorityAndAge) -> Plan:
+    """Placements, bookings and reasons for one queue at one moment. The same input always gives the same plan."""
+    return _Assignment(given).run(make_order)
+
+
+class _Assignment:
+    """The state of one plan in the making."""
+
+    def __init__(self, given: PlanInput) -> None:
+        self._given = given
+        self._pools = {view.site.name: pools_of(view, given.now) for view in given.sites}
+        self._shares = Shares.of(given.topology, given.bookings)
+        self._classes: dict[Shape, _Candidates] = {}
+        self._placements: list[Placement] = []
+        self._passed: dict[Shape, Passed] = {}
+        self._placed = 0
+
+    def run(self, make_order: MakeOrder) -> Plan:
+        """Turn by turn until the order ends, or a limit is met."""
+        order = make_order(self._given.classes)
+        is_cut = False
+        while not is_cut and (turn := order.turn()):
+            queued, in_a_row = turn
+            candidates = self._candidates(queued)
+            count = self._place(candidates, min(in_a_row, self._given.most - self._placed))
+            if not count:
+                order.drop()
+                continue
+            order.took(count)
+            is_cut = self._placed >= self._given.most or 0 == candidates.shown < candidates.remaining
+        known = {(booking.dataset, booking.target) for booking in self._given.bookings}
+        new = tuple(booking for key, booking in self._shares.bookings.items() if key not in known)
+        return Plan(tuple(self._placements), new, self._passed, is_cut)
+
+    def _candidates(self, queued: QueuedClass) -> _Candidates:
+        """A class's candidates, renewed when a booking has changed what its transfers would take."""
+        shape = queued.shape
+        candidates = self._classes.get(shape)
+        if candidates is None:
+            waited = max(self._given.now - queued.created[0], 0.0) / 3600
+            sites = [grounds(shape, view) for view in self._given.sites]
+            candidates = _Candidates(shape, sites, queued.count, len(queued.created), waited, [], {})
+            self._classes[shape] = candidates
+        if candidates.shares is None or (candidates.shares is not self._shares and shape.inputs):
+            self._renew(candidates)
+        return candidates
+
+    def _renew(self, candidates: _Candidates) -> None:
+        given = self._given
+        found: list[Option] = []
+        candidates.objections = {at.view.site.name: at.objections for at in candidates.grounds if at.objections}
+        for at in candidates.grounds:
+            if at.objections:
+                continue
+            site = at.view.site.name
+            here = options(candidates.shape, at, self._pools[site], given.topology, self._shares, given.now)
+            if isinstance(here, Objection):
+                candidates.objections[site] = (here,)
+            else:
+                found += here
+        candidates.options = sorted(found, key=lambda option: (option.weighed, option.name))
+        candidates.shares = self._shares
+        candidates.first = 0
+
+    def _place(self, candidates: _Candidates, most: int) -> int:
+        """Place up to `most` jobs of a class by its best option; 0 when the rest of it waits."""
+        shape = candidates.shape
+        if not candidates.options:
+            self._passed[shape] = reasons.objected(dict(sorted(candidates.objections.items())))
+            return 0
+        option, room = self._with_room(candidates)
+        waiting = self._waits(candidates)
+        cap = option.weighed if option else math.inf
+        jobs = absorbed(waiting, candidates.remaining, cap)
+        count = min(most, room, candidates.remaining - math.ceil(sum(jobs) - 1e-9))
+        if option is None or count <= 0:
+            self._wait(shape, waiting, jobs, option)
+            return 0
+        self._take(candidates, option, count)
+        return count
+
+    def _with_room(self, candidates: _Candidates) -> tuple[Option | None, int]:
+        """The cheapest option that has room, and for how many jobs. Of those that cost the same the one with the most room,
+        and of its room a fair part, so that equal sites share the load."""
+        found = candidates.options
+        while candidates.first < len(found):
+            first = found[candidates.first]
+            if first.capacity():
+                break
+            candidates.first += 1
+        else:
+            return None, 0
+        ties = [first]
+        for option in found[candidates.first + 1 :]:
+            if option.weighed > first.weighed:
+                break
+            if option.capacity():
+                ties.append(option)
+        if len(ties) == 1:
+            return first, first.capacity()
+        best = max(ties, key=lambda option: (option.capacity(), [-ord(letter) for letter in "".join(option.name)]))
+        return best, math.ceil(best.capacity() / len(ties))
+
+    def _waits(self, candidates: _Candidates) -> list[Wait]:
+        """The options without room: what each costs with its wait, and what each job that waits there adds for the next."""
+        weight = candidates.shape.objective.hours
+        waiting = []
+        for option in candidates.options[: candidates.first]:
+            hours = option.wait_hours(candidates.waited_hours)
+            waiting.append(Wait(option, hours, option.weighed + weight * hours, weight * option.share_hours()))
+        waiting.sort(key=lambda wait: (wait.total, wait.option.name))
+        return waiting
+
+    def _wait(self, shape: Shape, waiting: Sequence[Wait], jobs: Sequence[float], here: Option | None) -> None:
+        """The rest of a class waits: the pools know, and the best of them keeps room for it."""
+        best = waiting[0]
+        best.option.state.promise(best.option.task, shape.tasks)
+        for wait, count in zip(waiting, jobs, strict=True):
+            wait.option.state.queue(count * wait.option.share_hours())
+        self._passed[shape] = reasons.waits(shape, best.option, best.hours, here)
+
+    def _take(self, candidates: _Candidates, option: Option, count: int) -> None:
+        shape, decision = candidates.shape, self._decision(candidates, option)
+        option.state.take(option.task, shape.tasks, count, option.busy_hours)
+        site, pool = option.view.site.name, option.state.name
+        self._placements.append(Placement(shape, count, site, pool, option.gpu_type, decision, option.staging.bookings))
+        self._placed += count
+        candidates.remaining -= count
+        candidates.shown -= count
+        if option.staging.new:
+            self._shares = self._shares.with_bookings(option.staging.new)
+
+    def _decision(self, candidates: _Candidates, chosen: Option) -> Decision:
+        """The chosen cost beside the best of the other sites, each with the wait it would mean."""
+        shape, others = candidates.shape, []
+        for option in candidates.options[: LOOKED_AT + 1]:
+            if option.view.site.name != chosen.view.site.name:
+                cost = replace(option.cost, wait_hours=option.wait_hours(candidates.waited_hours))
+                others.append((cost.weighed(shape.objective), Choice(option.view.site.name, option.state.name, cost)))
+        others.sort(key=lambda other: (other[0], other[1].site, other[1].pool))
+        by_site: dict[str, Choice] = {}
+        for _, choice in others:
+            by_site.setdefault(choice.site, choice)
+        return Decision(chosen.cost, tuple(by_site.values())[:RUNNERS_UP], len(candidates.objections))

@@ -1,0 +1,97 @@
+"""What placement sees: the queue by class, each site with its room and what we hold there, and the transfers under way.
+
+All of it can be pickled: a plan is made in a process of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from broker.jobs.model import Decision, Shape
+from broker.records import Booking, Health
+from topology.graph import Topology
+from topology.resources import Resources
+from topology.room import Room
+from topology.site import Site
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedClass:
+    """Jobs of one shape that wait. `created` holds when each was made (epoch seconds), oldest first and cut at a limit;
+    `count` is how many there are in all."""
+
+    shape: Shape
+    created: tuple[float, ...]
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What our attempts of one size hold in a pool: one entry of `ends` each, the epoch second at which it is expected to be
+    over (infinity: no saying). Each has `tasks` tasks of size `task`."""
+
+    pool: str
+    task: Resources
+    tasks: int
+    ends: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SiteView:
+    """One site as placement sees it. `rooms` is what this federation may use there, by pool, as observed; what our attempts
+    hold is still to be taken off, so that an attempt not yet seen at the site counts like one that is."""
+
+    site: Site
+    health: Health = Health.UNKNOWN
+    reason: str = ""
+    is_lost: bool = False
+    rooms: Mapping[str, Room] = field(default_factory=dict)
+    held: tuple[Held, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlanInput:
+    """The world at one moment. `most` bounds how many jobs one plan places, so that news need not wait long for the next."""
+
+    now: float
+    topology: Topology
+    sites: tuple[SiteView, ...]
+    classes: tuple[QueuedClass, ...] = ()
+    bookings: tuple[Booking, ...] = ()
+    most: int = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """`count` jobs of a class go to one pool. They need `bookings` (new or under way) before they can start; none when all
+    inputs are there."""
+
+    shape: Shape
+    count: int
+    site: str
+    pool: str
+    gpu_type: str | None
+    decision: Decision
+    bookings: tuple[Booking, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """Why the rest of a class stays in the queue, and what would help."""
+
+    reason: str
+    help: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to write: placements in order, the bookings that they make, and a reason for each class that is passed over.
+
+    `is_cut` says that a limit ended the plan: more could be placed at once.
+    """
+
+    placements: tuple[Placement, ...] = ()
+    bookings: tuple[Booking, ...] = ()
+    passed: Mapping[Shape, Passed] = field(default_factory=dict)
+    is_cut: bool = False

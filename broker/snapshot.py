@@ -1,0 +1,137 @@
+"""The world as placement sees it, taken on the loop: cheap enough for every turn of the planner."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from broker.jobs.model import JobState, Phase, Shape
+from broker.placement.view import Held, PlanInput, QueuedClass, SiteView
+from broker.records import SiteStatus
+from broker.world import Job, World
+from topology.dataset import DatasetId
+from topology.graph import Topology
+from topology.resources import Resources
+from topology.site import Site
+
+SHOWN = 2000
+"""How many jobs of one class a plan is shown."""
+
+MOST_SIZES = 10_000
+"""Past this many distinct sizes they are forgotten and gathered anew."""
+
+HOLDING = (Phase.STAGING, Phase.PLACED, Phase.QUEUED, Phase.RUNNING)
+"""Phases in which an attempt takes room at its site; while it is collected its processes are over."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """What equal attempts take where."""
+
+    pool: str
+    task: Resources
+    tasks: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What was worked out of a job; holds while the world has the same object."""
+
+    job: Job
+    size: _Size
+    end: float
+
+
+@dataclass(slots=True)
+class Snapshots:
+    """Takes snapshots. Keeps what it worked out of each job at a site, so that only what changed costs more than a look."""
+
+    world: World
+    _known: dict[str, _Known] = field(default_factory=dict)
+    _sizes: dict[_Size, _Size] = field(default_factory=dict)
+    _graph: Topology | None = None
+    _graph_of: tuple[object, ...] = ()
+
+    def take(self, now: float) -> tuple[PlanInput, Mapping[Shape, Sequence[str]]]:
+        """The input of a plan, and the ids behind the jobs that it shows, in the same order."""
+        queue = self.world.queue(now)
+        shown = {shape: list(islice(members, SHOWN)) for shape, members in queue.items()}
+        classes = tuple(
+            QueuedClass(shape, tuple([created for created, _ in members]), len(queue[shape])) for shape, members in shown.items()
+        )
+        ids = {shape: [job for _, job in members] for shape, members in shown.items()}
+        bookings = tuple(booking for at in self.world.bookings.values() for booking in at.values())
+        inputs = {dataset for shape in shown for dataset in shape.inputs}
+        return PlanInput(now, self.topology(inputs), self.sites(), classes, bookings), ids
+
+    def why(self, shape: Shape, now: float) -> PlanInput:
+        """The input that explains one shape."""
+        bookings = tuple(booking for at in self.world.bookings.values() for booking in at.values())
+        return PlanInput(now, self.topology(shape.inputs), self.sites(), (), bookings)
+
+    def topology(self, inputs: Iterable[DatasetId]) -> Topology:
+        """Sites and links, with the replicas of `inputs` only: placement asks for no others, and there may be very many.
+        Routes found so far are kept while sites and links stand."""
+        world = self.world
+        known = (*world.sites.values(), *world.links.values())
+        if self._graph is None or known != self._graph_of:
+            self._graph_of = known
+            self._graph = Topology.of(world.sites.values(), world.links.values(), (), ())
+        inputs = list(inputs)
+        datasets = [world.datasets[each] for each in inputs if each in world.datasets]
+        return self._graph.with_replicas(datasets, [r for each in inputs for r in world.replicas.get(each, {}).values()])
+
+    def sites(self) -> tuple[SiteView, ...]:
+        """Every registered site, by name."""
+        if len(self._sizes) > MOST_SIZES:
+            self._sizes.clear()
+        known: dict[str, _Known] = {}
+        views = tuple(self._view(site, known) for _, site in sorted(self.world.sites.items()))
+        self._known = known
+        return views
+
+    def _view(self, site: Site, known: dict[str, _Known]) -> SiteView:
+        status = self.world.statuses.get(site.name) or SiteStatus(site.name)
+        return SiteView(site, status.health, status.reason, status.is_lost, status.rooms, self._held(site, known))
+
+    def _held(self, site: Site, known: dict[str, _Known]) -> tuple[Held, ...]:
+        ends: dict[int, tuple[_Size, list[float]]] = {}
+        for job in self.world.at(site.name, *HOLDING):
+            item = self._known.get(job.id)
+            if item is None or item.job is not job:
+                size = _size(job, len(job.state.attempts))
+                item = _Known(job, self._sizes.setdefault(size, size), expected_end(job.state))
+            known[job.id] = item
+            group = ends.get(id(item.size))
+            if group is None:
+                group = ends[id(item.size)] = (item.size, [])
+            group[1].append(item.end)
+        held = [Held(size.pool, size.task, size.tasks, tuple(of_size)) for size, of_size in ends.values()]
+        return (*held, *self._unresolved(site.name))
+
+    def _unresolved(self, site: str) -> list[Held]:
+        """Attempts that were given up while the site could not be reached may still run there."""
+        sizes = [
+            _size(job, number)
+            for name, number in self.world.unresolved.get(site, {})
+            if (job := self.world.jobs.get(name)) and number <= len(job.state.attempts)
+        ]
+        return [Held(size.pool, size.task, size.tasks, (math.inf,)) for size in sizes]
+
+
+def expected_end(state: JobState) -> float:
+    """When the current attempt should be over (epoch seconds): its run time after its start, or after the waiting and staging
+    that its decision reckoned with."""
+    attempt = state.attempt
+    cost = attempt.decision.cost
+    started = attempt.started_at or attempt.accepted_at or attempt.staged_at
+    if started is None:
+        started = attempt.placed_at + (cost.wait_hours + cost.staging_hours) * 3600
+    return started + cost.run_hours * 3600
+
+
+def _size(job: Job, number: int) -> _Size:
+    attempt = job.state.attempts[number - 1]
+    return _Size(attempt.pool, job.spec.resources.on(attempt.gpu_type), job.spec.tasks)
