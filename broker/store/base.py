@@ -20,7 +20,8 @@ class StoreUnavailable(StoreError):
 
 
 class Fenced(StoreError):
-    """The writer's ownership key is gone or another's: it must stop acting as owner. Nothing of the batch's rest was written."""
+    """The writer's ownership key is gone or another's, or the lease that a put hangs on is gone: it must stop acting as owner.
+    Nothing of the batch's rest was written."""
 
 
 class NoSpace(StoreError):
@@ -86,7 +87,7 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """The change is in the store, at this revision."""
+    """The change is in the store, at this revision; 0 when it is not known (a deletion whose outcome was in doubt)."""
 
     revision: int
 
@@ -171,13 +172,14 @@ class Store(Protocol):
         """Apply independent changes, packed into few transactions, each guarded by the fence.
 
         Results are in the order of `changes`. A change whose outcome was unknown is sent again; if it turns out to be
-        stored already (its keys hold exactly its values) it counts as saved. Raises Fenced, NoSpace, StoreUnavailable;
-        after a raise some changes may have been written.
+        stored already (its keys hold exactly its values) it counts as saved. Changes of the same key happen in their order.
+        Raises Fenced, NoSpace, StoreUnavailable; after a raise some changes may have been written. Raises ValueError, and
+        writes nothing, for a change of more than 40 operations or 1 MB, or one that writes a key twice.
         """
 
     def watch(self, prefix: str, revision: int) -> AsyncIterator[Batch]:
-        """What happens below `prefix` from `revision` on. Raises Compacted, and StoreUnavailable when the stream ends for
-        whatever reason: silence is never taken for calm."""
+        """What happens below `prefix` from `revision` on; first an empty batch, which says that the watch stands. Raises
+        Compacted, and StoreUnavailable when the stream ends for whatever reason: silence is never taken for calm."""
 
     async def lease(self, ttl_s: float) -> Lease:
         """A new lease, renewed in the background."""

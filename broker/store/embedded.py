@@ -229,6 +229,7 @@ async def _end_left_over(data_dir: Path, clock: Clock) -> None:
         log.warning("ending etcd %d, left over on %s", pid, data_dir)
         with suppress(ProcessLookupError):
             os.kill(pid, number)
+            os.kill(pid, signal.SIGCONT)  # should it have been paused
         deadline = clock.boottime() + STOP_TIMEOUT_S
         while _started(pid) == started and clock.boottime() < deadline:
             await clock.sleep(POLL_S)

@@ -25,7 +25,9 @@ from broker.store.base import (
     StoreUnavailable,
     Written,
 )
+from broker.store.etcd import EtcdStore
 from tests.contract.stores import CLOCK, Kind
+from tests.engines.etcd.cluster import Cluster
 
 
 async def put(store: Store, key: str, value: bytes = b"v", expect: int | None = 0, lease: int = 0) -> int:
@@ -295,6 +297,24 @@ async def test_a_watch_goes_on_after_a_failure_without_a_gap(kind: Kind, store: 
         await client.commit([[Put(prefix + "end", b"", 0)]])
         events = await watching
     assert [key_of(event).removeprefix(prefix) for event in events] == ["begin", *map(str, range(writes)), "end"]
+
+
+async def test_a_member_that_hangs_delays_but_loses_nothing(three_etcds: Cluster, prefix: str) -> None:
+    leader, followers = three_etcds.leader(), three_etcds.followers()
+    endpoints = [leader.endpoint, *(member.endpoint for member in followers)]
+    store = EtcdStore(endpoints, clock=CLOCK, timeout_s=9.0, silence_s=0.5)
+    begun = await put(store, prefix + "begin")
+    watching = asyncio.create_task(follow_on(store, prefix, begun, until=prefix + "end"))
+    leader.pause()
+    try:
+        results = await store.commit([[Put(f"{prefix}{number:03}", b"", 0)] for number in range(300)])
+        await put(store, prefix + "end")
+        events = await watching
+    finally:
+        leader.resume()
+        await store.close()
+    assert {type(result) for result in results} == {Saved}
+    assert len(events) == 1 + 300 + 1
 
 
 async def follow_on(store: Store, prefix: str, revision: int, until: str) -> list[Written | Removed]:
