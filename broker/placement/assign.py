@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from broker.jobs.model import Choice, Decision, Shape
 from broker.placement import reasons
@@ -28,7 +28,8 @@ LOOKED_AT = 8
 
 @dataclass(slots=True)
 class _Candidates:
-    """What one class may do, cheapest first, as of one state of the links. Options before `first` have no room left."""
+    """What one class may do, cheapest first, as of one state of the links. Options before `first` have no room left.
+    `decisions` has those made so far by option (its id): equal jobs share one, with waits as of the first of them."""
 
     shape: Shape
     grounds: Sequence[Grounds]
@@ -39,6 +40,7 @@ class _Candidates:
     objections: dict[str, tuple[Objection, ...]]
     shares: Shares | None = None
     first: int = 0
+    decisions: dict[int, Decision] = field(default_factory=dict)
 
 
 def plan(given: PlanInput, make_order: MakeOrder = ByPriorityAndAge) -> Plan:
@@ -104,6 +106,7 @@ class _Assignment:
         candidates.options = sorted(found, key=lambda option: (option.weighed, option.name))
         candidates.shares = self._shares
         candidates.first = 0
+        candidates.decisions = {}
 
     def _place(self, candidates: _Candidates, most: int) -> int:
         """Place up to `most` jobs of a class by its best option; 0 when the rest of it waits."""
@@ -163,7 +166,10 @@ class _Assignment:
         self._passed[shape] = reasons.waits(shape, best.option, best.hours, here)
 
     def _take(self, candidates: _Candidates, option: Option, count: int) -> None:
-        shape, decision = candidates.shape, self._decision(candidates, option)
+        shape = candidates.shape
+        decision = candidates.decisions.get(id(option))
+        if decision is None:
+            decision = candidates.decisions[id(option)] = _decision(candidates, option)
         option.state.take(option.task, shape.tasks, count, option.busy_hours)
         site, pool = option.view.site.name, option.state.name
         self._placements.append(Placement(shape, count, site, pool, option.gpu_type, decision, option.staging.bookings))
@@ -173,15 +179,17 @@ class _Assignment:
         if option.staging.new:
             self._shares = self._shares.with_bookings(option.staging.new)
 
-    def _decision(self, candidates: _Candidates, chosen: Option) -> Decision:
-        """The chosen cost beside the best of the other sites, each with the wait it would mean."""
-        shape, others = candidates.shape, []
-        for option in candidates.options[: LOOKED_AT + 1]:
-            if option.view.site.name != chosen.view.site.name:
-                cost = replace(option.cost, wait_hours=option.wait_hours(candidates.waited_hours))
-                others.append((cost.weighed(shape.objective), Choice(option.view.site.name, option.state.name, cost)))
-        others.sort(key=lambda other: (other[0], other[1].site, other[1].pool))
-        by_site: dict[str, Choice] = {}
-        for _, choice in others:
-            by_site.setdefault(choice.site, choice)
-        return Decision(chosen.cost, tuple(by_site.values())[:RUNNERS_UP], len(candidates.objections))
+
+def _decision(candidates: _Candidates, chosen: Option) -> Decision:
+    """The chosen cost beside the best of the other sites, each with the wait it would mean."""
+    others = []
+    for option in candidates.options[: LOOKED_AT + 1]:
+        if option.view.site.name != chosen.view.site.name:
+            cost = replace(option.cost, wait_hours=option.wait_hours(candidates.waited_hours))
+            weighed = cost.weighed(candidates.shape.objective)
+            others.append((weighed, Choice(option.view.site.name, option.state.name, cost)))
+    others.sort(key=lambda other: (other[0], other[1].site, other[1].pool))
+    by_site: dict[str, Choice] = {}
+    for _, choice in others:
+        by_site.setdefault(choice.site, choice)
+    return Decision(chosen.cost, tuple(by_site.values())[:RUNNERS_UP], len(candidates.objections))

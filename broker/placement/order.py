@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -26,13 +26,17 @@ class Order(Protocol):
 MakeOrder = Callable[[Sequence[QueuedClass]], Order]
 
 
+AGE_STEP_S = 5.0
+"""Ages are compared in steps: within one, jobs go class by class, so that equal ones are placed together."""
+
+
 class ByPriorityAndAge:
     """Higher priority first, then the older job. Classes are merged lazily, so that a turn costs the number of classes only
-    by its logarithm. Jobs of one moment go class by class."""
+    by its logarithm."""
 
     def __init__(self, classes: Sequence[QueuedClass]) -> None:
         self._classes = sorted((c for c in classes if c.created), key=_rank)
-        self._heap = [(-c.shape.priority, c.created[0], i, 0) for i, c in enumerate(self._classes)]
+        self._heap = [(-c.shape.priority, c.created[0] // AGE_STEP_S, i, 0) for i, c in enumerate(self._classes)]
 
     def turn(self) -> tuple[QueuedClass, int] | None:
         """As `Order.turn`."""
@@ -43,8 +47,8 @@ class ByPriorityAndAge:
         rival = min(self._heap[1:3], default=None)
         if rival is None or rival[0] != priority:
             return self._classes[index], len(created) - position
-        cut = bisect_right if index < rival[2] else bisect_left
-        return self._classes[index], max(cut(created, rival[1], position) - position, 1)
+        before = rival[1] + 1 if index < rival[2] else rival[1]
+        return self._classes[index], max(bisect_left(created, before * AGE_STEP_S, position) - position, 1)
 
     def took(self, count: int) -> None:
         """As `Order.took`."""
@@ -52,7 +56,7 @@ class ByPriorityAndAge:
         created = self._classes[index].created
         position += count
         if position < len(created):
-            heapq.heapreplace(self._heap, (priority, created[position], index, position))
+            heapq.heapreplace(self._heap, (priority, created[position] // AGE_STEP_S, index, position))
         else:
             heapq.heappop(self._heap)
 

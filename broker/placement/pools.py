@@ -42,7 +42,16 @@ class PoolState:
         self._held = held
         self._now = now
         self._fits: dict[Resources, int] = {}
+        self._found: dict[Resources, tuple[float, Resources] | None] = {}
+        self._total: Resources | None = None
         self._releases: list[tuple[float, Resources]] | None = None
+
+    @property
+    def total(self) -> Resources:
+        """What is free by the sum of all nodes."""
+        if self._total is None:
+            self._total = self.room.total
+        return self._total
 
     def fit(self, task: Resources) -> int:
         """The most tasks of this size that would start now."""
@@ -63,8 +72,9 @@ class PoolState:
         room = self.room.take(task, tasks * jobs)
         if room is None:
             raise ValueError(f"{tasks * jobs} tasks of {task} do not fit pool {self.name} at {self.site}")
-        self.room = room
+        self.room, self._total = room, None
         self._fits.clear()
+        self._found.clear()
         if self.shadow and busy_hours > self.shadow.hours:
             self.shadow = Shadow(self.shadow.hours, self.shadow.spare - task * (tasks * jobs))
 
@@ -93,18 +103,20 @@ class PoolState:
     def _spare(self, task: Resources, tasks: int, released: Resources) -> Resources:
         """What the first that waits leaves over: by the sums at its start, and by nodes. The nodes with the most room are
         kept for it, else small tasks would for ever keep every node from a large one."""
-        by_sum = self.room.total + released - task * tasks
+        by_sum = self.total + released - task * tasks
         nodes = math.ceil(tasks / max(task.times_in(self._per_node), 1))
         return _least(by_sum, _without_freest(self.room, nodes).total)
 
     def _release(self, need: Resources) -> tuple[float, Resources] | None:
         """Hours until our attempts have given back enough for `need`, by sums, and all they have given back by then; at least one
         must end, since there is no room now. None when all of them together do not suffice."""
-        if self._releases is None:
-            self._releases = _cumulated(self._held, self._now)
-        short = need - self.room.total
-        index = bisect_left(self._releases, True, key=lambda release: short.shortfall(release[1]) == Resources())
-        return self._releases[index] if index < len(self._releases) else None
+        if need not in self._found:
+            if self._releases is None:
+                self._releases = _cumulated(self._held, self._now)
+            short = need - self.total
+            index = bisect_left(self._releases, True, key=lambda release: short.fits(release[1]))
+            self._found[need] = self._releases[index] if index < len(self._releases) else None
+        return self._found[need]
 
 
 def pools_of(view: SiteView, now: float) -> dict[str, PoolState]:

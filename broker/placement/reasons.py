@@ -54,5 +54,5 @@ def what_helps(shape: Shape, option: Option) -> str:
 
 def _short(shape: Shape, option: Option) -> str:
     """What the pool lacks by its sums; empty when only its nodes are too broken up."""
-    short = (option.task * shape.tasks).shortfall(option.state.room.total)
+    short = (option.task * shape.tasks).shortfall(option.state.total)
     return str(short) if short != Resources() else ""

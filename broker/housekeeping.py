@@ -1,0 +1,93 @@
+"""The leader's slow loop: finished jobs, specs that no job has and old idempotency keys are deleted."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections.abc import Sequence
+
+from broker.context import Context
+from broker.members import Right
+from broker.store import keys as kinds
+from broker.store.base import Conflict, StoreUnavailable
+from broker.store.ledger import Draft, Erase
+
+log = logging.getLogger(__name__)
+
+INTERVAL_S = 60.0
+BATCH = 500
+"""Deletions at a time."""
+KEEP_SUBMISSIONS_S = 24 * 3600.0
+"""How long an idempotency key is remembered."""
+SPEC_GRACE_S = 600.0
+"""How long a spec must have been without a job. One that a new job brings is written anew, and the deletion then fails."""
+
+
+class Housekeeping:
+    """Keeps the store small while its process leads."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._unused: dict[str, tuple[int, float]] = {}
+        """Keys of specs without a job: their revision, and since when."""
+
+    async def run(self, right: Right) -> None:
+        """Take turns for ever. Raises Fenced when leadership is lost."""
+        while True:
+            try:
+                await self.turn(right)
+            except StoreUnavailable as error:
+                log.warning("housekeeping waits for the store: %s", error)
+            await self._context.clock.sleep(INTERVAL_S)
+
+    async def turn(self, right: Right) -> None:
+        """Delete what has been kept long enough. Raises Fenced and other StoreErrors."""
+        for drafts in (self._finished(), self._submissions(), self._specs()):
+            for start in range(0, len(drafts), BATCH):
+                results = await self._context.ledger.commit(drafts[start : start + BATCH], right.fence)
+                conflicts = sum(isinstance(result, Conflict) for result in results)
+                self._context.metrics.conflicts.labels("housekeeping").inc(conflicts)
+
+    def _finished(self) -> list[Draft]:
+        """Jobs that ended too long ago, and the oldest of too many: wish and state go together."""
+        world, keep = self._context.world, self._context.settings.keep_finished
+        oldest = self._context.clock.now() - keep.hours * 3600
+        surplus = max(len(world.finished) - keep.count, 0)
+        too_many = heapq.nsmallest(surplus, ((at, name) for name, at in world.finished.items()))
+        gone = {name for name, at in world.finished.items() if at < oldest} | {name for _, name in too_many}
+        keys = world.mirror.keys
+        return [
+            [
+                Erase(keys.of(kinds.WISHES, name), world.jobs[name].wish_revision),
+                Erase(keys.of(kinds.STATES, name), world.jobs[name].state_revision),
+            ]
+            for name in sorted(gone)
+        ]
+
+    def _submissions(self) -> list[Draft]:
+        world, oldest = self._context.world, self._context.clock.now() - KEEP_SUBMISSIONS_S
+        old = [names for names, submission in world.submissions.items() if submission.created_at < oldest]
+        return [self._erase(world.mirror.keys.of(kinds.SUBMISSIONS, *names)) for names in old]
+
+    def _specs(self) -> Sequence[Draft]:
+        """Specs that no wish has named for a while. `_unused` forgets one that is used, or was written, since."""
+        world, now = self._context.world, self._context.clock.now()
+        used = {job.wish.spec_hash for job in world.jobs.values()}
+        self._unused = self._still_unused(used, now)
+        if world.frozen:
+            return []
+        ripe = [key for key, (_, since) in self._unused.items() if since <= now - SPEC_GRACE_S]
+        return [[Erase(key, self._unused[key][0])] for key in ripe]
+
+    def _still_unused(self, used: set[str | None], now: float) -> dict[str, tuple[int, float]]:
+        mirror = self._context.world.mirror
+        prefix = mirror.keys.of(kinds.SPECS, "")
+        found = {}
+        for key, entry in mirror.entries.items():
+            if key.startswith(prefix) and key.removeprefix(prefix) not in used:
+                revision, since = self._unused.get(key, (0, 0.0))
+                found[key] = (revision, since) if revision == entry.revision else (entry.revision, now)
+        return found
+
+    def _erase(self, key: str) -> Draft:
+        return [Erase(key, self._context.world.revision(key))]

@@ -1,0 +1,217 @@
+"""The leader's loop: what waits is placed, in batches; what was cancelled or has waited too long is ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from broker.context import Context
+from broker.jobs.lifecycle import Cancelled, Event, GaveUp, Placed, Staged, fold
+from broker.jobs.model import Phase, Shape
+from broker.members import Right
+from broker.placement.view import Passed, Placement, Plan
+from broker.placement.words import span
+from broker.plan_process import Runner, plan_here
+from broker.snapshot import Snapshots
+from broker.store import keys as kinds
+from broker.store.base import Expect, Saved, StoreUnavailable
+from broker.store.ledger import Draft, Erase, Save
+from broker.world import Job
+
+log = logging.getLogger(__name__)
+
+TOPICS = (
+    kinds.WISHES,
+    kinds.STATES,
+    kinds.SITES,
+    kinds.SITE_STATUS,
+    kinds.LINKS,
+    kinds.DATASETS,
+    kinds.REPLICAS,
+    kinds.BOOKINGS,
+    kinds.UNRESOLVED,
+)
+"""News of these may let a job be placed, or end one."""
+
+BATCH = 256
+"""Jobs written at a time: encoding more would hold the loop."""
+
+LEAST_PAUSE_S = 0.002
+"""Between turns, so that what arrives together is planned together. A turn that took longer is followed by a pause twice as long
+as it: a long queue never takes the loop for itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Placing:
+    """One job's placement, to be written; `makes` are the keys of the bookings that are made with it."""
+
+    job: str
+    placement: Placement
+    makes: frozenset[str]
+
+
+class Planner:
+    """Plans while its process leads. `reasons` tells, by class, why what waits was passed over in the last plan."""
+
+    def __init__(self, context: Context, runner: Runner = plan_here) -> None:
+        self.reasons: Mapping[Shape, Passed] = {}
+        self._context = context
+        self._runner = runner
+        self._snapshots = Snapshots(context.world)
+
+    async def run(self, right: Right) -> None:
+        """Take turns for ever: on news, and at least every `plan_interval_s`. Raises Fenced when leadership is lost."""
+        clock, most = self._context.clock, self._context.settings.plan_interval_s
+        news = self._context.world.signals.subscribe(*TOPICS)
+        try:
+            while True:
+                news.clear()
+                began = clock.boottime()
+                is_cut = False
+                try:
+                    is_cut = await self.turn(right)
+                except StoreUnavailable as error:
+                    log.warning("the planner waits for the store: %s", error)
+                    await clock.sleep(most)
+                if not is_cut:
+                    await clock.sleep(min(max(2 * (clock.boottime() - began), LEAST_PAUSE_S), most))
+                    await self._wait(news, most)
+        finally:
+            self._context.world.signals.unsubscribe(news)
+
+    async def turn(self, right: Right) -> bool:
+        """End what was cancelled, place what can be, give up what has waited too long. Returns whether a limit cut the plan
+        short, so that the next turn may come at once. Raises Fenced and other StoreErrors."""
+        await self._cancel_asked(right)
+        given, ids = self._snapshots.take(self._context.clock.now())
+        made = await self._runner(given) if given.classes else Plan()
+        self.reasons = made.passed
+        written = await self._write(made, ids, right)
+        await self._give_up_waiting(right)
+        return made.is_cut and written > 0
+
+    async def _wait(self, news: asyncio.Event, seconds: float) -> None:
+        """Until there is news or, on the broker's clock, that much time has passed."""
+        waits = [asyncio.ensure_future(news.wait()), asyncio.ensure_future(self._context.clock.sleep(seconds))]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waits:
+                each.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+    async def _write(self, made: Plan, ids: Mapping[Shape, Sequence[str]], right: Right) -> int:
+        """Write placements; how many are stored. First the one job of each new booking that makes it, then the jobs that rely on
+        what is stored by then, all in the plan's order."""
+        placings = self._placings(made, ids)
+        makers = [placing for placing in placings if placing.makes]
+        others = [placing for placing in placings if not placing.makes]
+        written = 0
+        for group in (makers, others):
+            for start in range(0, len(group), BATCH):
+                written += await self._place(group[start : start + BATCH], right)
+        return written
+
+    def _placings(self, made: Plan, ids: Mapping[Shape, Sequence[str]]) -> list[_Placing]:
+        left = {shape: iter(members) for shape, members in ids.items()}
+        keys = self._context.world.mirror.keys
+        to_make = {keys.booking(booking.dataset, booking.target) for booking in made.bookings}
+        placings = []
+        for placement in made.placements:
+            needed = {keys.booking(booking.dataset, booking.target) for booking in placement.bookings}
+            for job in islice(left[placement.shape], placement.count):
+                makes = frozenset(needed & to_make)
+                to_make -= makes
+                placings.append(_Placing(job, placement, makes))
+        return placings
+
+    async def _place(self, placings: Sequence[_Placing], right: Right) -> int:
+        drafts: list[Draft] = []
+        sites: list[str] = []
+        for placing in placings:
+            draft = self._draft(placing)
+            if draft:
+                drafts.append(draft)
+                sites.append(placing.placement.site)
+        saved = await self._commit(drafts, "Placed", right)
+        for site, is_saved in zip(sites, saved, strict=True):
+            if is_saved:
+                self._context.metrics.placements.labels(site).inc()
+        return sum(saved)
+
+    def _draft(self, placing: _Placing) -> Draft | None:
+        """A placement as it is to be stored; None when the job, or what it relies on, is not as it was."""
+        world, keys, now = self._context.world, self._context.world.mirror.keys, self._context.clock.now()
+        job, placement = world.jobs.get(placing.job), placing.placement
+        if job is None or not _is_waiting(job):
+            return None
+        events: list[Event] = [Placed(now, placement.site, placement.pool, placement.gpu_type, placement.decision)]
+        relied = [keys.booking(booking.dataset, booking.target) for booking in placement.bookings]
+        if not placement.bookings:
+            events.append(Staged(now))
+            relied = [keys.replica(dataset, placement.site) for dataset in job.spec.inputs]
+        expected = [Expect(key, world.revision(key)) for key in relied if key not in placing.makes]
+        if not all(each.revision for each in expected):
+            return None
+        made = {keys.booking(booking.dataset, booking.target): booking for booking in placement.bookings}
+        return [*self._step(job, events), *expected, *(Save(key, made[key], 0) for key in sorted(placing.makes))]
+
+    async def _cancel_asked(self, right: Right) -> None:
+        """Pending jobs whose wish is to be cancelled are: nothing runs anywhere."""
+        now = self._context.clock.now()
+        drafts = [
+            self._step(job, [Cancelled(now, f"cancelled by {cancel.who}{f': {cancel.why}' if cancel.why else ''}")])
+            for job in self._context.world.asked_to_end()
+            if (cancel := job.wish.cancel) and job.state.phase is Phase.PENDING
+        ]
+        await self._commit_all(drafts, "Cancelled", right)
+
+    async def _give_up_waiting(self, right: Right) -> None:
+        """Jobs that have waited for `max_wait_s`, since they were made or since their last attempt ended, fail with the reason
+        for which they were last passed over."""
+        world, now = self._context.world, self._context.clock.now()
+        drafts = []
+        for shape, members in world.queue(now).items():
+            if shape.max_wait_s is None:
+                continue
+            passed = self.reasons.get(shape)
+            reason = f"waited {span(shape.max_wait_s / 3600)}{f': {passed.reason}' if passed else ''}"
+            for created, name in members:
+                if created + shape.max_wait_s > now:
+                    break
+                if _waits_since(world.jobs[name]) + shape.max_wait_s <= now:
+                    drafts.append(self._step(world.jobs[name], [GaveUp(now, reason)]))
+        await self._commit_all(drafts, "GaveUp", right)
+
+    async def _commit_all(self, drafts: Sequence[Draft], event: str, right: Right) -> None:
+        for start in range(0, len(drafts), BATCH):
+            await self._commit(drafts[start : start + BATCH], event, right)
+
+    async def _commit(self, drafts: Sequence[Draft], event: str, right: Right) -> list[bool]:
+        """Which of the drafts are stored; a job that lost to a newer record is left to the next turn."""
+        if not drafts:
+            return []
+        results = await self._context.ledger.commit(drafts, right.fence)
+        saved = [isinstance(result, Saved) for result in results]
+        self._context.metrics.events.labels(event).inc(sum(saved))
+        self._context.metrics.conflicts.labels("planner").inc(len(saved) - sum(saved))
+        return saved
+
+    def _step(self, job: Job, events: Sequence[Event]) -> list[Save | Erase | Expect]:
+        """A pending job's state after `events`, if neither it nor the user's wish has changed meanwhile."""
+        keys = self._context.world.mirror.keys
+        state = Save(keys.of(kinds.STATES, job.id), fold(job.state, events), job.state_revision)
+        return [state, Expect(keys.of(kinds.WISHES, job.id), job.wish_revision)]
+
+
+def _is_waiting(job: Job) -> bool:
+    return job.state.phase is Phase.PENDING and not job.is_asked_to_end and not job.wish.hold
+
+
+def _waits_since(job: Job) -> float:
+    """When a pending job last came into the queue (epoch seconds)."""
+    end = job.state.attempts[-1].end if job.state.attempts else None
+    return end.at if end else job.wish.created_at
