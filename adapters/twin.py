@@ -1,0 +1,414 @@
+"""The engine's twin in memory: for contract tests, for the seeded simulation, and for measuring the broker alone.
+
+All time is the given clock's, and states are worked out when somebody looks; there are no tasks and no chance in it. What real
+engines do to us can be switched on: names that are not unique, submissions that arrive late, forgetting, restarts that lose and
+use ids again, a second start by the engine itself, and listings that are not whole.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from adapters.base import (
+    Accepted,
+    Call,
+    Capabilities,
+    Check,
+    EndReason,
+    Layer,
+    NativeId,
+    Observation,
+    Outcome,
+    Refused,
+    Report,
+    Run,
+    RunName,
+    RunRef,
+    SiteState,
+    StaleEpoch,
+    Unknown,
+    Unreachable,
+)
+from topology.resources import Resources
+from topology.room import Room
+from topology.site import Pool
+
+SIGTERM = 15
+
+
+class TwinClock(Protocol):
+    """What the twin asks of a clock; any of the broker's will do."""
+
+    def now(self) -> float:
+        """Epoch seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """How a run goes: how long it takes once started, how it exits, what it prints, and whether the site will have it."""
+
+    seconds: float = 0.0
+    exit_code: int = 0
+    signal: int | None = None
+    output: bytes = b""
+    refusal: str = ""
+    arrives_after: float | None = None
+    """Not None: the caller is told Unknown, and the run is there only so many seconds later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A program that was started: its claim was free."""
+
+    name: RunName
+    native_id: NativeId
+    at: float
+
+
+@dataclass(slots=True)
+class _Held:
+    """A run as the engine has it. `ends` is when it will, once started."""
+
+    run: Run
+    native_id: NativeId
+    behaviour: Behaviour
+    accepted: float
+    report: Report
+    ends: float = float("inf")
+    nodes: tuple[tuple[int, int], ...] = ()
+    """Where its tasks are while it runs: (number of the node in its pool, tasks there)."""
+
+
+@dataclass
+class EngineTwin:
+    """One site's engine. `claims` is the site's storage as far as claims go, shared with whoever creates claims there."""
+
+    clock: TwinClock
+    pools: Sequence[Pool]
+    capabilities: Capabilities = Capabilities(unique_names=True, refuses_stale_epochs=True, settling_s=0.0)
+    behave: Callable[[Run], Behaviour] = lambda run: Behaviour()
+    claims: MutableMapping[str, str] = field(default_factory=dict)
+    forgets_after: float = float("inf")
+    is_whole: bool = True
+    foreign: tuple[str, ...] = ()
+    starts: list[Start] = field(default_factory=list)
+    life: int = 1
+    failing: frozenset[Layer] = frozenset()
+    """Layers whose probe fails."""
+
+    def __post_init__(self) -> None:
+        self._runs: dict[NativeId, _Held] = {}
+        self._by_name: dict[RunName, list[NativeId]] = {}
+        self._gone: set[RunName] = set()
+        self._queued: dict[NativeId, None] = {}
+        self._over: dict[NativeId, float] = {}
+        self._ends: list[tuple[float, NativeId]] = []
+        self._late: list[tuple[float, int, Run, Behaviour]] = []
+        self._free: dict[str, list[Resources]] = {pool.name: [pool.per_node] * pool.nodes for pool in self.pools}
+        self._last_id = 0
+        self._epoch = 0
+
+    def guard(self, epoch: int) -> None:
+        """Raise StaleEpoch for an owner that is not the newest."""
+        if self.capabilities.refuses_stale_epochs and epoch < self._epoch:
+            raise StaleEpoch(f"epoch {epoch} is over: the site has served {self._epoch}")
+        self._epoch = max(self._epoch, epoch)
+
+    def submit(self, run: Run) -> Outcome:
+        """Take one run."""
+        known = self._by_name.get(run.name)
+        if self.capabilities.unique_names:
+            if run.name in self._gone:
+                return Refused("this name was used and forgotten")
+            if known:
+                held = self._runs[known[0]]
+                return Accepted(held.native_id) if held.run == run else Refused("another run has this name")
+        behaviour = self.behave(run)
+        if behaviour.refusal:
+            return Refused(behaviour.refusal)
+        if run.pool not in self._free:
+            return Refused(f"there is no pool {run.pool}")
+        if behaviour.arrives_after is not None:
+            self._last_id += 1
+            heapq.heappush(self._late, (self.clock.now() + behaviour.arrives_after, self._last_id, run, behaviour))
+            return Unknown("no answer in time")
+        return Accepted(self._accept(run, behaviour, self.clock.now()))
+
+    def advance(self) -> None:
+        """Bring every run to where it is now, in the order of time."""
+        now = self.clock.now()
+        while True:
+            next_end = self._ends[0][0] if self._ends else float("inf")
+            next_late = self._late[0][0] if self._late else float("inf")
+            at = min(next_end, next_late)
+            if at > now:
+                break
+            if next_end <= next_late:
+                _, native_id = heapq.heappop(self._ends)
+                if native_id in self._runs and self._runs[native_id].ends == at:
+                    self._finish(self._runs[native_id], at)
+            else:
+                _, _, run, behaviour = heapq.heappop(self._late)
+                self._accept(run, behaviour, at)
+        if self.forgets_after < float("inf"):
+            for native_id in [native_id for native_id, at in self._over.items() if at + self.forgets_after <= now]:
+                self._forget(native_id)
+
+    def reports(self, federation: str) -> dict[RunName, Report]:
+        """What is listed of a federation; of several runs of one name the one that matters most: running, then over, then queued."""
+        self.advance()
+        found: dict[RunName, Report] = {}
+        for held in self._runs.values():
+            if held.run.federation != federation:
+                continue
+            other = found.get(held.run.name)
+            if other is None or _rank(held.report) > _rank(other):
+                found[held.run.name] = held.report
+        return found
+
+    def rooms(self, federation: str) -> dict[str, Room]:
+        """By pool, what is free and what runs of the federation hold."""
+        free = {pool: list(nodes) for pool, nodes in self._free.items()}
+        for held in self._runs.values():
+            if held.nodes and held.run.federation == federation:
+                for node, tasks in held.nodes:
+                    free[held.run.pool][node] += held.run.per_task * tasks
+        return {pool: Room.of((node, 1) for node in nodes) for pool, nodes in free.items()}
+
+    def cancel(self, name: RunName) -> None:
+        """Stop every run of that name. One that is still to arrive is not reached."""
+        self.advance()
+        for native_id in self._by_name.get(name, ()):
+            held = self._runs[native_id]
+            if not held.report.state.is_over:
+                self._end(held, self.clock.now(), SiteState.CANCELLED, signal=SIGTERM)
+
+    def forget(self, name: RunName) -> None:
+        """Clean up runs of that name that are over."""
+        for native_id in list(self._by_name.get(name, ())):
+            if self._runs[native_id].report.state.is_over:
+                self._forget(native_id)
+
+    def restart(self, loses_since: float = float("inf"), reuses_ids: bool = False) -> None:
+        """The engine died and came again: runs accepted at or after `loses_since` are gone without having started anew."""
+        self.advance()
+        self.life += 1
+        for native_id in [held.native_id for held in self._runs.values() if held.accepted >= loses_since]:
+            self._release(self._runs[native_id])
+            self._drop(native_id)
+            if reuses_ids:
+                self._last_id -= 1
+
+    def start_again(self, name: RunName) -> None:
+        """The engine itself starts a running run once more, as after the loss of a node: its claim is there, so it leaves."""
+        self.advance()
+        for native_id in self._by_name.get(name, ()):
+            held = self._runs[native_id]
+            if held.report.state is SiteState.RUNNING:
+                self._end(held, self.clock.now(), SiteState.FAILED, reason=EndReason.CLAIMED, message="its claim exists")
+
+    def output(self, name: RunName) -> bytes:
+        """What the run has printed: all of it once it runs."""
+        for native_id in self._by_name.get(name, ()):
+            held = self._runs[native_id]
+            if held.report.started_at is not None:
+                return held.behaviour.output
+        return b""
+
+    def is_live(self, name: RunName) -> bool:
+        """Whether a run of that name is queued or running."""
+        self.advance()
+        return any(not self._runs[native_id].report.state.is_over for native_id in self._by_name.get(name, ()))
+
+    def _accept(self, run: Run, behaviour: Behaviour, at: float) -> NativeId:
+        self._last_id += 1
+        native_id = str(self._last_id)
+        self._runs[native_id] = _Held(run, native_id, behaviour, at, Report(run.name, native_id, SiteState.QUEUED, pool=run.pool))
+        self._by_name.setdefault(run.name, []).append(native_id)
+        if not self._start(self._runs[native_id], at):
+            self._queued[native_id] = None
+        return native_id
+
+    def _start(self, held: _Held, at: float) -> bool:
+        """Start it if its pool has room; False when it must wait."""
+        run = held.run
+        nodes = _packed(run, self._free[run.pool])
+        if nodes is None:
+            return False
+        if run.claim:
+            if run.claim in self.claims:
+                held.report = Report(
+                    run.name, held.native_id, SiteState.FAILED, None, at, None, None, EndReason.CLAIMED, "its claim exists", run.pool
+                )
+                self._over[held.native_id] = at
+                return True
+            self.claims[run.claim] = held.native_id
+        held.nodes = nodes
+        for node, tasks in nodes:
+            self._free[run.pool][node] -= run.per_task * tasks
+        self.starts.append(Start(run.name, held.native_id, at))
+        held.report = Report(run.name, held.native_id, SiteState.RUNNING, at, pool=run.pool)
+        seconds = held.behaviour.seconds if run.walltime_s is None else min(held.behaviour.seconds, run.walltime_s)
+        held.ends = at + seconds
+        if seconds <= 0:
+            self._finish(held, at)
+        else:
+            heapq.heappush(self._ends, (held.ends, held.native_id))
+        return True
+
+    def _finish(self, held: _Held, at: float) -> None:
+        """It ran its time, or into its walltime."""
+        behaviour, walltime = held.behaviour, held.run.walltime_s
+        if walltime is not None and behaviour.seconds > walltime:
+            self._end(held, at, SiteState.FAILED, signal=SIGTERM, reason=EndReason.WALLTIME, message="walltime is over")
+        elif behaviour.exit_code or behaviour.signal:
+            code = None if behaviour.signal else behaviour.exit_code
+            self._end(held, at, SiteState.FAILED, code, behaviour.signal, EndReason.PROGRAM_FAILED)
+        else:
+            self._end(held, at, SiteState.SUCCEEDED, 0)
+
+    def _end(
+        self,
+        held: _Held,
+        at: float,
+        state: SiteState,
+        exit_code: int | None = None,
+        signal: int | None = None,
+        reason: EndReason | None = None,
+        message: str = "",
+    ) -> None:
+        self._queued.pop(held.native_id, None)
+        self._release(held)
+        began = held.report.started_at
+        held.report = Report(held.run.name, held.native_id, state, began, at, exit_code, signal, reason, message, held.run.pool)
+        held.ends = float("inf")
+        self._over[held.native_id] = at
+        for native_id in list(self._queued):
+            if self._start(self._runs[native_id], at):
+                self._queued.pop(native_id, None)
+
+    def _release(self, held: _Held) -> None:
+        for node, tasks in held.nodes:
+            self._free[held.run.pool][node] += held.run.per_task * tasks
+        held.nodes = ()
+
+    def _forget(self, native_id: NativeId) -> None:
+        self._gone.add(self._runs[native_id].run.name)
+        self._drop(native_id)
+
+    def _drop(self, native_id: NativeId) -> None:
+        held = self._runs.pop(native_id)
+        self._over.pop(native_id, None)
+        self._queued.pop(native_id, None)
+        ids = self._by_name[held.run.name]
+        ids.remove(native_id)
+        if not ids:
+            del self._by_name[held.run.name]
+
+
+Network = Callable[[str, str], Awaitable[None]]
+"""Awaited with (call, "send") before a call has its effect and with (call, "reply") after; may wait and raise Unreachable."""
+
+
+async def _no_faults(call: str, stage: str) -> None:
+    """A network that never fails."""
+
+
+class TwinAdapter:
+    """The adapter to a twin, for one federation."""
+
+    def __init__(self, twin: EngineTwin, federation: str, network: Network = _no_faults) -> None:
+        self.capabilities = twin.capabilities
+        self.calls: dict[str, int] = {}
+        """How often each call was made."""
+        self._twin = twin
+        self._federation = federation
+        self._network = network
+
+    async def reserve(self, names: Collection[RunName], call: Call) -> Mapping[RunName, NativeId]:
+        """See `SiteAdapter.reserve`: the twin hands out none."""
+        return {}
+
+    async def submit(self, runs: Sequence[Run], call: Call) -> Mapping[RunName, Outcome]:
+        """See `SiteAdapter.submit`."""
+        await self._begin("submit", call.epoch)
+        self._twin.advance()
+        outcomes = {run.name: self._twin.submit(run) for run in runs}
+        await self._network("submit", "reply")
+        return outcomes
+
+    async def observe(self, known: Collection[RunRef], call: Call) -> Observation:
+        """See `SiteAdapter.observe`."""
+        began = self._twin.clock.now()
+        await self._begin("observe", call.epoch)
+        twin = self._twin
+        reports = twin.reports(self._federation)
+        if not twin.is_whole:
+            reports = dict(list(reports.items())[: len(reports) // 2])
+        seen = Observation(began, twin.is_whole, str(twin.life), reports, twin.rooms(self._federation), twin.foreign)
+        await self._network("observe", "reply")
+        return seen
+
+    async def cancel(self, runs: Collection[RunRef], call: Call) -> None:
+        """See `SiteAdapter.cancel`."""
+        await self._begin("cancel", call.epoch)
+        for run in runs:
+            self._twin.cancel(run.name)
+        await self._network("cancel", "reply")
+
+    async def forget(self, runs: Collection[RunRef], call: Call) -> None:
+        """See `SiteAdapter.forget`."""
+        await self._begin("forget", call.epoch)
+        self._twin.advance()
+        for run in runs:
+            self._twin.forget(run.name)
+        await self._network("forget", "reply")
+
+    async def logs(self, run: RunRef, task: int, offset: int, follow: bool) -> AsyncIterator[bytes]:
+        """See `SiteAdapter.logs`; what a run prints is there as soon as it runs."""
+        await self._begin("logs", None)
+        yield self._twin.output(run.name)[offset:]
+
+    async def probe(self, timeout_s: float) -> Sequence[Check]:
+        """See `SiteAdapter.probe`."""
+        checks = []
+        try:
+            await self._begin("probe", None)
+            await self._network("probe", "reply")
+        except Unreachable as error:
+            return [Check(Layer.REACH, False, 0.0, str(error))]
+        for layer in Layer:
+            is_ok = layer not in self._twin.failing
+            checks.append(Check(layer, is_ok, 0.0, "" if is_ok else "it fails"))
+            if not is_ok:
+                break
+        return checks
+
+    async def close(self) -> None:
+        """See `SiteAdapter.close`."""
+
+    async def _begin(self, call: str, epoch: int | None) -> None:
+        self.calls[call] = self.calls.get(call, 0) + 1
+        await self._network(call, "send")
+        if epoch is not None:
+            self._twin.guard(epoch)
+
+
+def _rank(report: Report) -> int:
+    return 2 if report.state is SiteState.RUNNING else 1 if report.state.is_over else 0
+
+
+def _packed(run: Run, nodes: Sequence[Resources]) -> tuple[tuple[int, int], ...] | None:
+    """A place for every task of a run, first fit; None when not all have one."""
+    left, placed = run.tasks, []
+    for number, free in enumerate(nodes):
+        tasks = min(left, run.per_task.times_in(free))
+        if tasks:
+            placed.append((number, tasks))
+            left -= tasks
+        if not left:
+            return tuple(placed)
+    return None

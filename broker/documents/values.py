@@ -1,0 +1,143 @@
+"""From bodies to the plain values inside, and back to the shape in which they were written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from broker.documents.bodies import DatasetBody, JobBody, LinkBody, PoolBody, SiteBody, TenantBody, WeightsBody
+from broker.jobs.model import Ending, GpuRequest, JobSpec, Retry, SiteRules, TaskResources, Weights
+from broker.records import Tenant
+from topology.dataset import Dataset, DatasetId, Replica
+from topology.link import Link
+from topology.resources import Resources
+from topology.site import Admission, Engine, Fabric, Location, Pool, Power, Price, Site, Storage
+
+OBJECTIVES: Mapping[str, Weights] = {
+    "fastest": Weights(hours=1.0),
+    "cheapest": Weights(hours=0.001, money=1.0),
+    "greenest": Weights(hours=0.001, carbon_kg=1.0),
+}
+"""The named objectives. The small weight of hours only decides between what costs the same."""
+
+Resolve = Callable[[str, str, str | None], DatasetId]
+"""Tenant, dataset and version (None: the newest) to the dataset meant; raises Invalid when there is none."""
+
+
+def site_of(body: SiteBody) -> Site:
+    """The site that a body declares."""
+    settings = {name: item for name, item in body.engine.items() if name != "kind"}
+    return Site(
+        name=body.name,
+        engine=Engine(body.engine["kind"], settings),
+        pools=tuple(_pool(pool) for pool in body.pools),
+        storage=Storage(body.storage.url, tuple(body.storage.file_systems)),
+        region=body.region,
+        location=Location(body.location.lat, body.location.lon) if body.location else None,
+        fabric=Fabric(body.fabric),
+        price=Price(body.price.currency, body.price.cpu_hour, body.price.gpu_hour),
+        carbon_g_per_kwh=body.carbon_g_per_kwh,
+        admission=Admission(body.admission),
+    )
+
+
+def _pool(body: PoolBody) -> Pool:
+    node = Resources.of(body.per_node.cpus, body.per_node.memory_gib, body.per_node.gpus)
+    return Pool(body.name, body.nodes, node, body.speed, Power(body.power.cpu_w, body.power.gpu_w))
+
+
+def link_of(body: LinkBody) -> Link:
+    """The link that a body declares."""
+    return Link(body.source, body.target, body.bandwidth_gbps, body.latency_ms, body.price_per_gib)
+
+
+def dataset_of(body: DatasetBody, now: float) -> tuple[Dataset, tuple[Replica, ...]]:
+    """The dataset that a body declares, created `now`, with its replicas."""
+    dataset = DatasetId(body.tenant, body.name, body.version)
+    replicas = tuple(Replica(dataset, replica.site, replica.path) for replica in body.replicas)
+    return Dataset(dataset, body.size_bytes, body.checksum, now), replicas
+
+
+def tenant_of(body: TenantBody) -> Tenant:
+    """The tenant that a body declares."""
+    return Tenant(body.name, body.max_pending)
+
+
+def job_of(body: JobBody, resolve: Resolve) -> tuple[str, JobSpec]:
+    """A job's name and spec, its inputs pinned by `resolve`, whose errors pass."""
+    wanted = body.resources
+    return body.name, JobSpec(
+        tenant=body.tenant,
+        command=tuple(body.command or ()),
+        script=body.script,
+        tasks=body.tasks,
+        resources=TaskResources(wanted.cpus, wanted.memory_gib, GpuRequest(wanted.gpus.count, tuple(wanted.gpus.types))),
+        inputs=tuple(resolve(body.tenant, each.dataset, each.version) for each in body.inputs),
+        outputs=tuple(each.dataset for each in body.outputs),
+        run_time_s=body.run_time,
+        walltime_s=body.walltime,
+        objective=_weights(body.objective),
+        max_wait_s=body.max_wait,
+        sites=SiteRules(
+            regions=tuple(body.sites.require.region),
+            names=tuple(body.sites.require.site),
+            exclude=tuple(body.sites.exclude),
+            fabric=body.sites.fabric,
+            file_system=body.sites.file_system,
+        ),
+        retry=Retry(body.retry.attempts, tuple(Ending(reason) for reason in body.retry.reasons)),
+        priority=body.priority,
+        env=body.env,
+    )
+
+
+def _weights(objective: str | WeightsBody) -> Weights:
+    if isinstance(objective, str):
+        return OBJECTIVES[objective]
+    return Weights(objective.hours, objective.money, objective.carbon_kg)
+
+
+def body_of(value: Site | Link | Dataset | Tenant, replicas: Iterable[Replica] = ()) -> dict[str, Any]:
+    """The document that declares a value, as `PUT` takes it."""
+    match value:
+        case Site():
+            return _site_body(value)
+        case Link():
+            fields = {"bandwidth_gbps": value.bandwidth_gbps, "latency_ms": value.latency_ms, "price_per_gib": value.price_per_gib}
+            return {"from": value.source, "to": value.target, **fields}
+        case Dataset():
+            copies = [{"site": replica.site, "path": replica.path} for replica in sorted(replicas, key=lambda each: each.site)]
+            measured = {"size_bytes": value.size_bytes, "checksum": value.checksum}
+            return {"tenant": value.id.tenant, "name": value.id.name, "version": value.id.version, **measured, "replicas": copies}
+        case Tenant():
+            return {"name": value.name, "max_pending": value.max_pending}
+
+
+def _site_body(site: Site) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "name": site.name,
+        "region": site.region,
+        "engine": {"kind": site.engine.kind, **site.engine.settings},
+        "pools": [
+            {
+                "name": pool.name,
+                "nodes": pool.nodes,
+                "per_node": {
+                    "cpus": pool.per_node.cpus,
+                    "memory_gib": pool.per_node.memory_gib,
+                    "gpus": dict(pool.per_node.gpus),
+                },
+                "speed": pool.speed,
+                "power": {"cpu_w": pool.power.cpu_w, "gpu_w": pool.power.gpu_w},
+            }
+            for pool in site.pools
+        ],
+        "fabric": str(site.fabric),
+        "storage": {"url": site.storage.url, "file_systems": list(site.storage.file_systems)},
+        "price": {"currency": site.price.currency, "cpu_hour": site.price.cpu_hour, "gpu_hour": dict(site.price.gpu_hour)},
+        "carbon_g_per_kwh": site.carbon_g_per_kwh,
+        "admission": str(site.admission),
+    }
+    if site.location:
+        body["location"] = {"lat": site.location.lat, "lon": site.location.lon}
+    return body
