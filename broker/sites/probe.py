@@ -1,0 +1,76 @@
+"""Probe: a timed question to the site, and the conclusion stored when it is news."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+from adapters.base import AdapterError, Check, Layer
+from broker.records import Health, SiteStatus
+from broker.sites import health
+from broker.sites.loops import Pause
+from broker.sites.owned import OwnedSite
+
+log = logging.getLogger(__name__)
+
+SLOW_SHARE = 0.5
+"""An answer that takes more than this share of the time allowed is slow."""
+JITTER = 0.2
+GRACE_S = 0.5
+"""An adapter that keeps not to its own deadline is cut off after this much more."""
+
+
+class Probe:
+    """Asks every `probe_interval_s`, give or take a fifth; sooner while the site fails and is not yet down."""
+
+    def __init__(self, site: OwnedSite, chance: random.Random) -> None:
+        self._site = site
+        self._chance = chance
+        settings = site.context.settings
+        self._rules = health.Rules(
+            down_after=settings.down_after,
+            lost_after_s=settings.site_lost_after_s,
+            longest_gap_s=2 * settings.probe_interval_s + settings.probe_timeout_s,
+            slow_ms=1000 * settings.probe_timeout_s * SLOW_SHARE,
+        )
+
+    async def turn(self) -> Pause:
+        """One probe."""
+        site, clock = self._site, self._site.context.clock
+        checks = await self._ask()
+        now = clock.now()
+        before = site.status.health
+
+        def told(status: SiteStatus) -> SiteStatus:
+            new, site.memory.probing = health.conclude(status, site.memory.probing, checks, now, self._rules)
+            return replace(new, reason=new.reason or self._quarantine())
+
+        await site.save_status(told)
+        self._show(before)
+        interval = site.context.settings.probe_interval_s
+        if site.status.health is Health.SUSPECT:
+            interval /= 2
+        pause = interval * self._chance.uniform(1 - JITTER, 1 + JITTER)
+        return Pause(pause, pause)
+
+    async def _ask(self) -> Sequence[Check]:
+        timeout_s = self._site.context.settings.probe_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s + GRACE_S):
+                return await self._site.adapter.probe(timeout_s)
+        except (TimeoutError, AdapterError) as error:
+            return (Check(Layer.REACH, False, 1000 * timeout_s, str(error) or f"no answer within {timeout_s:g} s"),)
+
+    def _quarantine(self) -> str:
+        runs = sorted(self._site.memory.quarantined)
+        return f"{len(runs)} runs of which no record speaks are left alone, {runs[0]} first" if runs else ""
+
+    def _show(self, before: Health) -> None:
+        site = self._site
+        if site.status.health is not before:
+            log.info("%s: %s, was %s %s", site.name, site.status.health, before, site.status.reason)
+        for each in Health:
+            site.context.metrics.site_health.labels(site.name, each).set(each is site.status.health)
