@@ -101,9 +101,12 @@ class PoolState:
         self.backlog_hours += share_hours
 
     def _spare(self, task: Resources, tasks: int, released: Resources) -> Resources:
-        """What the first that waits leaves over: by the sums at its start, and by nodes. The nodes with the most room are
-        kept for it, else small tasks would for ever keep every node from a large one."""
-        by_sum = self.total + released - task * tasks
+        """What the first that waits leaves over at its start, by sums. Where the sums would do now and only broken-up nodes keep it
+        out, the nodes with the most room are kept for it: else small tasks would for ever keep every node from a large one."""
+        need = task * tasks
+        by_sum = self.total + released - need
+        if not need.fits(self.total):
+            return _least(by_sum, by_sum)
         nodes = math.ceil(tasks / max(task.times_in(self._per_node), 1))
         return _least(by_sum, _without_freest(self.room, nodes).total)
 
@@ -150,11 +153,13 @@ def _cumulated(held: tuple[Held, ...], now: float) -> list[tuple[float, Resource
         amount = group.task * group.tasks
         releases += [(max(abs(end - now) / 3600, SOONEST_HOURS), amount) for end in group.ends if math.isfinite(end)]
     releases.sort(key=lambda release: release[0])
-    total = Resources()
+    total, last = Resources(), len(releases) - 1
+    cumulated = []
     for index, (hours, amount) in enumerate(releases):
         total = total + amount
-        releases[index] = (hours, total)
-    return releases
+        if index == last or releases[index + 1][0] > hours:
+            cumulated.append((hours, total))
+    return cumulated
 
 
 def _share(need: Resources, usable: Resources) -> float:

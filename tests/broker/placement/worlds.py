@@ -19,6 +19,7 @@ from topology.site import Engine, Pool, Power, Price, Site, Storage
 NOW = 1_000_000.0
 GIB_PER_SECOND = 8 * GIB / 1e9
 """The bandwidth, in Gbps, that moves one GiB in a second."""
+FASTEST, NO_POWER, FREE = Weights(), Power(), Price()
 
 
 def a_dataset(name: str = "corpus") -> DatasetId:
@@ -34,7 +35,7 @@ def a_shape(
     gpu_types: tuple[str, ...] = (),
     inputs: tuple[str, ...] = (),
     priority: int = 50,
-    objective: Weights = Weights(),
+    objective: Weights = FASTEST,
     refused_by: tuple[str, ...] = (),
     **rules: Any,
 ) -> Shape:
@@ -62,8 +63,8 @@ def a_view(
     health: Health = Health.UP,
     reason: str = "",
     speed: float = 1.0,
-    power: Power = Power(),
-    price: Price = Price(),
+    power: Power = NO_POWER,
+    price: Price = FREE,
     **site: Any,
 ) -> SiteView:
     """A site of one pool of equal nodes, 64 GiB each; `free` gives the cpus that others leave us on each."""
