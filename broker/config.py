@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from ruamel.yaml import YAML, YAMLError
+
+from broker.documents.reading import DocumentError, parse_plain
 
 
 class SettingsError(Exception):
@@ -96,19 +97,22 @@ class Settings(BaseModel):
 
 def read_settings(path: Path | None, over: dict[str, object]) -> Settings:
     """Settings of a file, with those of the command line over them. Raises SettingsError."""
-    given: object = {}
-    if path:
-        try:
-            given = YAML(typ="safe", pure=True).load(path.read_text()) or {}
-        except (OSError, YAMLError) as error:
-            raise SettingsError(f"{path}: {error}") from error
-    if not isinstance(given, dict):
-        raise SettingsError(f"{path}: settings are a mapping")
+    given = _given(path) if path else {}
     try:
         return Settings.model_validate(_merged(given, over))
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}".removeprefix(": ") for each in error.errors())
         raise SettingsError(f"{path or 'settings'}: {faults}") from error
+
+
+def _given(path: Path) -> dict[str, object]:
+    try:
+        documents = parse_plain(path.read_text()) or [{}]
+    except (OSError, UnicodeDecodeError, DocumentError) as error:
+        raise SettingsError(f"{path}: {error}") from error
+    if len(documents) > 1 or not isinstance(documents[0], dict):
+        raise SettingsError(f"{path}: must be one mapping of settings")
+    return documents[0]
 
 
 def read_secret(path: str) -> str:

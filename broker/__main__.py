@@ -1,0 +1,5 @@
+"""`python -m broker` is `fed`."""
+
+from broker.cli.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""The HTTP endpoint: handlers parse, call one function and answer."""

@@ -1,0 +1,32 @@
+"""The endpoint as an aiohttp application: all routes, and what stands around them."""
+
+from __future__ import annotations
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from broker.api import explain, health, jobs, resources, sites, streams, submit
+from broker.api.auth import OPEN, check_caller
+from broker.api.errors import errors_to_problems
+from broker.api.services import SERVICES, Services
+from broker.errors import Unavailable
+
+BODY_BYTES = 8 * 2**20
+"""The largest request."""
+
+
+def api(services: Services) -> web.Application:
+    """The application. Handlers find `services` under `SERVICES`."""
+    app = web.Application(client_max_size=BODY_BYTES, middlewares=[errors_to_problems, check_caller, wait_for_records])
+    app[SERVICES] = services
+    for module in (submit, jobs, explain, streams, resources, sites, health):
+        app.add_routes(module.routes)
+    return app
+
+
+@web.middleware
+async def wait_for_records(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Around all handlers: until the records were read, nothing can be said to be absent. Raises Unavailable."""
+    if request.path not in OPEN and not request.app[SERVICES].context.world.mirror.revision:
+        raise Unavailable("the broker is starting: the records are being read")
+    return await handler(request)

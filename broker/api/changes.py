@@ -1,0 +1,70 @@
+"""Writing what users and admins want: each write replaces only the revision that was read; who loses reads again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from broker.api.services import Services
+from broker.errors import InConflict
+from broker.store import codec
+from broker.store.base import Saved
+from broker.store.ledger import Erase, Save
+
+TRIES = 10
+CATCH_UP_S = 2.0
+
+
+async def update(services: Services, key: str, change: Callable[[Any | None], Any]) -> Any:
+    """Write what `change` makes of the present value (None: absent), and return it. What `change` returns unaltered is not
+    written. `change` may raise, and is called again when somebody else was quicker."""
+    entry = services.context.world.mirror.entries.get(key)
+    value, revision = (entry.value, entry.revision) if entry else (None, 0)
+    for _ in range(TRIES):
+        changed = change(value)
+        if changed == value:
+            return value
+        result = (await services.context.ledger.commit([[Save(key, changed, revision)]]))[0]
+        if isinstance(result, Saved):
+            return changed
+        value, revision = await fresh(services, key)
+    raise InConflict("others keep changing it: try again")
+
+
+async def fresh(services: Services, key: str) -> tuple[Any | None, int]:
+    """Value and revision as the store has them now, whatever the mirror says; None and 0 when absent."""
+    record = (await services.store.get([key]))[0]
+    if record is None:
+        return None, 0
+    mirror = services.context.world.mirror
+    return codec.decode(mirror.keys.split(key)[0], record.value), record.revision
+
+
+async def catch_up(services: Services, key: str) -> bool:
+    """Whether the store has `key`; if so, wait until the mirror knows it: it may have been written through another endpoint."""
+    record = (await services.store.get([key]))[0]
+    if record is None:
+        return False
+    async with asyncio.timeout(CATCH_UP_S):
+        await services.context.world.mirror.reached(record.revision)
+    return True
+
+
+async def save_all(services: Services, values: Mapping[str, object]) -> None:
+    """Write values by key, whatever is there now."""
+    entries = services.context.world.mirror.entries
+    due = {key: value for key, value in values.items() if key not in entries or entries[key].value != value}
+    if due:
+        await services.context.ledger.commit([[Save(key, value, None)] for key, value in due.items()])
+
+
+async def remove(services: Services, keys: Iterable[str]) -> None:
+    """Remove records, whatever they hold now."""
+    revision = services.context.world.revision
+    due = {key: revision(key) for key in keys if revision(key)}
+    while due:
+        results = await services.context.ledger.commit([[Erase(key, at)] for key, at in due.items()])
+        lost = [key for key, result in zip(due, results, strict=True) if not isinstance(result, Saved)]
+        held = {key: (await fresh(services, key))[1] for key in lost}
+        due = {key: at for key, at in held.items() if at}

@@ -1,0 +1,63 @@
+"""Why a job is where it is, or waits, and where one would go."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from broker.api.finding import job_of_request
+from broker.api.services import SERVICES, Services, answer
+from broker.api.views import Shown, cost_view
+from broker.jobs.model import Phase, Shape, shape_of
+from broker.placement.explain import Explanation, of_attempt, why
+from broker.placement.view import PlanInput
+from broker.snapshot import Snapshots
+
+routes = web.RouteTableDef()
+
+HOUR_S = 3600
+
+
+@routes.get("/v1/jobs/{job}/why")
+async def explain_job(request: web.Request) -> web.Response:
+    """For a job that waits: a verdict on each site, what binds, and what would help. For others: what decided each attempt."""
+    services = request.app[SERVICES]
+    job = await job_of_request(request)
+    state = job.state
+    attempts = [{"number": each.number, "site": each.site, "lines": of_attempt(each)} for each in state.attempts]
+    about = {"job": job.id, "name": job.wish.name, "phase": state.phase, "attempts": attempts}
+    if state.phase is not Phase.PENDING:
+        told: Shown = {"site": state.attempt.site if state.attempts else None, "reason": state.reason, "help": [], "verdicts": []}
+        return answer({**about, **told})
+    waited_hours = (services.context.clock.now() - job.wish.created_at) / HOUR_S
+    told = explanation_view(explained(services, shape_of(job.spec, state), waited_hours))
+    if state.not_before and state.not_before > services.context.clock.now():
+        told["reason"] = f"it is tried again after a pause; before that: {state.reason}"
+    return answer({**about, **told})
+
+
+def explained(services: Services, shape: Shape, waited_hours: float = 0.0) -> Explanation:
+    """What every site says of a shape now."""
+    world = services.context.world
+    bookings = tuple(booking for at in world.bookings.values() for booking in at.values())
+    given = PlanInput(services.context.clock.now(), world.topology, Snapshots(world).sites(), (), bookings)
+    return why(shape, given, waited_hours)
+
+
+def explanation_view(explanation: Explanation) -> Shown:
+    """Verdicts come best first, objecting sites last."""
+    return {
+        "site": explanation.site,
+        "reason": explanation.reason,
+        "help": list(explanation.help),
+        "verdicts": [
+            {
+                "site": each.site,
+                "objections": [{"text": objection.text, "help": objection.help} for objection in each.objections],
+                "pool": each.pool or None,
+                "gpu_type": each.gpu_type,
+                "cost": cost_view(each.cost) if each.cost else None,
+                "text": each.text,
+            }
+            for each in explanation.verdicts
+        ],
+    }

@@ -1,0 +1,60 @@
+"""Which job a caller means, and what a query asks for."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from broker.api.changes import catch_up
+from broker.api.services import SERVICES, Services
+from broker.errors import Fault, InConflict, Invalid, NotFound
+from broker.jobs.model import DEFAULT_TENANT
+from broker.store import keys as kinds
+from broker.world import Job, World
+from topology.dataset import DatasetId
+
+
+async def job_of_request(request: web.Request) -> Job:
+    """The job that the path names, by id or by a name that only one job has. Raises NotFound and InConflict."""
+    services = request.app[SERVICES]
+    name = request.match_info["job"]
+    job = _known(services, name, request.query.get("tenant"))
+    if job is None and await catch_up(services, services.context.world.mirror.keys.of(kinds.WISHES, name)):
+        job = _known(services, name, None)
+    if job is None:
+        raise NotFound(f"no job has the id or name {name}")
+    return job
+
+
+def _known(services: Services, name: str, tenant: str | None) -> Job | None:
+    world = services.context.world
+    if name in world.jobs:
+        return world.jobs[name]
+    if name in world.frozen:
+        raise InConflict(f"a record of job {name} cannot be read, so it is left alone: {world.frozen[name]}")
+    tenants = [tenant] if tenant else {DEFAULT_TENANT, *world.tenants}
+    found = [job for owner in tenants for job in world.names.get((owner, name), ())]
+    if len(found) > 1:
+        raise InConflict(f"{len(found)} jobs are named {name}: use an id, such as {max(found)} for the newest")
+    return world.jobs[found[0]] if found else None
+
+
+def newest(world: World, tenant: str, name: str) -> DatasetId | None:
+    """A dataset's version that was made last; None when there is none."""
+    versions = world.versions.get((tenant, name), {}).values()
+    return max(versions, key=lambda dataset: (dataset.created_at, dataset.id.version)).id if versions else None
+
+
+def whole_number(request: web.Request, name: str, default: int, least: int, most: int) -> int:
+    """A query's number. Raises Invalid."""
+    given = request.query.get(name, str(default))
+    if not given.isdecimal() or not least <= int(given) <= most:
+        raise Invalid(faults=[Fault(name, f"{given!r} is no whole number from {least} to {most}")])
+    return int(given)
+
+
+def flag(request: web.Request, name: str) -> bool:
+    """A query's yes or no; absent is no. Raises Invalid."""
+    given = request.query.get(name, "false").lower()
+    if given not in ("true", "false", "1", "0"):
+        raise Invalid(faults=[Fault(name, f"{given!r} is neither true nor false")])
+    return given in ("true", "1")

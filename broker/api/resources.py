@@ -1,0 +1,260 @@
+"""What the federation is made of: sites, links, datasets with replicas, tenants. PUT declares, GET shows, DELETE removes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from http import HTTPStatus
+from typing import TypeVar
+
+from aiohttp import web
+
+from broker.api.bodies import body_of_request, check_name
+from broker.api.changes import remove, save_all, update
+from broker.api.finding import newest
+from broker.api.health import site_health
+from broker.api.services import SERVICES, Services, answer
+from broker.api.uses import check_dataset_unused, check_site_unused, check_tenant_unused, datasets_at
+from broker.api.views import Shown
+from broker.documents import DatasetBody, LinkBody, SiteBody, TenantBody, body_of, dataset_of, link_of, site_of, tenant_of
+from broker.errors import Fault, InConflict, Invalid, NotFound
+from broker.jobs.model import DEFAULT_TENANT
+from broker.records import Tenant
+from broker.store import keys as kinds
+from broker.submission import known_tenant
+from broker.world import World
+from topology.dataset import Dataset, DatasetId
+from topology.link import Link
+from topology.site import Site
+
+routes = web.RouteTableDef()
+
+T = TypeVar("T")
+
+
+@routes.put("/v1/sites/{name}")
+async def put_site(request: web.Request) -> web.Response:
+    """A cordon stays unless the body says otherwise. Engine kind and storage stay while jobs are there."""
+    services = request.app[SERVICES]
+    body = await body_of_request(request, SiteBody)
+    check_name(request, body.name)
+    declared = site_of(body)
+
+    def changed(old: Site | None) -> Site:
+        if old is None:
+            return declared
+        if (old.engine.kind, old.storage.url) != (declared.engine.kind, declared.storage.url):
+            check_site_unused(services.context.world, declared.name)
+        return declared if "admission" in body.model_fields_set else replace(declared, admission=old.admission)
+
+    site = await update(services, _key(services, kinds.SITES, body.name), changed)
+    return answer(_site_view(services, site))
+
+
+@routes.put("/v1/links/{name}")
+async def put_link(request: web.Request) -> web.Response:
+    """One direction, between registered sites."""
+    services = request.app[SERVICES]
+    body = await body_of_request(request, LinkBody)
+    link = link_of(body)
+    check_name(request, link.name)
+    _check_sites(services.context.world, {"from": link.source, "to": link.target})
+    await update(services, _key(services, kinds.LINKS, link.name), lambda _: link)
+    return answer(_link_view(services, link))
+
+
+@routes.put("/v1/datasets/{name}")
+async def put_dataset(request: web.Request) -> web.Response:
+    """A version never changes; replicas are added to those that are known."""
+    services = request.app[SERVICES]
+    body = await body_of_request(request, DatasetBody)
+    world = services.context.world
+    if request.match_info["name"] not in (body.name, f"{body.name}@{body.version}"):
+        check_name(request, f"{body.name}@{body.version}")
+    known_tenant(world.tenants, body.tenant)
+    _check_sites(world, {f"replicas.{number}.site": each.site for number, each in enumerate(body.replicas)})
+    declared, replicas = dataset_of(body, services.context.clock.now())
+
+    def changed(old: Dataset | None) -> Dataset:
+        if old is None:
+            return declared
+        for name in ("size_bytes", "checksum"):
+            said, known = getattr(declared, name), getattr(old, name)
+            if said is not None and known is not None and said != known:
+                raise InConflict(f"{name}: {declared.id} has {known}, and a version never changes: declare a new version")
+        size_bytes = declared.size_bytes if old.size_bytes is None else old.size_bytes
+        return replace(old, size_bytes=size_bytes, checksum=old.checksum or declared.checksum)
+
+    keys = world.mirror.keys
+    dataset = await update(services, keys.dataset(declared.id), changed)
+    await save_all(services, {keys.replica(each.dataset, each.site): each for each in replicas})
+    return answer(_dataset_view(services, dataset))
+
+
+@routes.put("/v1/tenants/{name}")
+async def put_tenant(request: web.Request) -> web.Response:
+    """Who jobs and datasets belong to."""
+    services = request.app[SERVICES]
+    tenant = tenant_of(await body_of_request(request, TenantBody))
+    check_name(request, tenant.name)
+    await update(services, _key(services, kinds.TENANTS, tenant.name), lambda _: tenant)
+    return answer(_tenant_view(services, tenant))
+
+
+@routes.get("/v1/sites")
+async def list_sites(request: web.Request) -> web.Response:
+    """All of them, with health."""
+    services = request.app[SERVICES]
+    return _listed(_site_view(services, site) for _, site in sorted(services.context.world.sites.items()))
+
+
+@routes.get("/v1/links")
+async def list_links(request: web.Request) -> web.Response:
+    """All of them, as declared and as measured."""
+    services = request.app[SERVICES]
+    return _listed(_link_view(services, link) for _, link in sorted(services.context.world.links.items()))
+
+
+@routes.get("/v1/datasets")
+async def list_datasets(request: web.Request) -> web.Response:
+    """All of them with their replicas; `tenant` narrows it."""
+    services, tenant = request.app[SERVICES], request.query.get("tenant")
+    found = sorted(services.context.world.datasets.items())
+    return _listed(_dataset_view(services, dataset) for name, dataset in found if tenant in (None, name.tenant))
+
+
+@routes.get("/v1/tenants")
+async def list_tenants(request: web.Request) -> web.Response:
+    """All of them; `default` is always there."""
+    services = request.app[SERVICES]
+    return _listed(_tenant_view(services, tenant) for _, tenant in sorted(_tenants(services.context.world).items()))
+
+
+@routes.get("/v1/sites/{name}")
+async def show_site(request: web.Request) -> web.Response:
+    """One site."""
+    services = request.app[SERVICES]
+    return answer(_site_view(services, _one(services.context.world.sites, "site", request)))
+
+
+@routes.get("/v1/links/{name}")
+async def show_link(request: web.Request) -> web.Response:
+    """One link, by `from:to`."""
+    services = request.app[SERVICES]
+    return answer(_link_view(services, _one(services.context.world.links, "link", request)))
+
+
+@routes.get("/v1/datasets/{name}")
+async def show_dataset(request: web.Request) -> web.Response:
+    """One version of a dataset: `name@version`, or the newest."""
+    services = request.app[SERVICES]
+    return answer(_dataset_view(services, services.context.world.datasets[_dataset_id(services.context.world, request)]))
+
+
+@routes.get("/v1/tenants/{name}")
+async def show_tenant(request: web.Request) -> web.Response:
+    """One tenant."""
+    services = request.app[SERVICES]
+    return answer(_tenant_view(services, _one(_tenants(services.context.world), "tenant", request)))
+
+
+@routes.delete("/v1/sites/{name}")
+async def delete_site(request: web.Request) -> web.Response:
+    """A site that nothing uses, with the replicas and the status that are known of it. Its files stay."""
+    services = request.app[SERVICES]
+    world, keys = services.context.world, services.context.world.mirror.keys
+    site = _one(world.sites, "site", request)
+    check_site_unused(world, site.name)
+    await remove(services, [keys.replica(dataset, site.name) for dataset in datasets_at(world, site.name)])
+    await remove(services, [keys.of(kinds.SITES, site.name)])
+    await remove(services, [keys.of(kinds.SITE_STATUS, site.name)])
+    return web.Response(status=HTTPStatus.NO_CONTENT)
+
+
+@routes.delete("/v1/links/{name}")
+async def delete_link(request: web.Request) -> web.Response:
+    """Transfers under way over it go on."""
+    services = request.app[SERVICES]
+    link = _one(services.context.world.links, "link", request)
+    await remove(services, [_key(services, kinds.LINKS, link.name), _key(services, kinds.LINK_STATUS, link.name)])
+    return web.Response(status=HTTPStatus.NO_CONTENT)
+
+
+@routes.delete("/v1/datasets/{name}")
+async def delete_dataset(request: web.Request) -> web.Response:
+    """One version that no unfinished job reads. Its files stay."""
+    services = request.app[SERVICES]
+    world, keys = services.context.world, services.context.world.mirror.keys
+    dataset = _dataset_id(world, request)
+    check_dataset_unused(world, dataset)
+    await remove(services, [keys.replica(dataset, site) for site in world.replicas.get(dataset, ())])
+    await remove(services, [keys.dataset(dataset)])
+    return web.Response(status=HTTPStatus.NO_CONTENT)
+
+
+@routes.delete("/v1/tenants/{name}")
+async def delete_tenant(request: web.Request) -> web.Response:
+    """One that has neither jobs nor datasets."""
+    services = request.app[SERVICES]
+    tenant = _one(services.context.world.tenants, "tenant", request)
+    check_tenant_unused(services.context.world, tenant.name)
+    await remove(services, [_key(services, kinds.TENANTS, tenant.name)])
+    return web.Response(status=HTTPStatus.NO_CONTENT)
+
+
+def _site_view(services: Services, site: Site) -> Shown:
+    return {**body_of(site), **site_health(services, site.name)}
+
+
+def _link_view(services: Services, link: Link) -> Shown:
+    measured = services.context.world.link_statuses.get(link.name)
+    return {"name": link.name, **body_of(link), "measured_gbps": measured.gbps if measured else None}
+
+
+def _dataset_view(services: Services, dataset: Dataset) -> Shown:
+    world = services.context.world
+    replicas = world.replicas.get(dataset.id, {})
+    readers = len(world.used_by.get(dataset.id, ()))
+    known = {"sites": sorted(replicas), "read_by": readers, "created_at": dataset.created_at}
+    return {**body_of(dataset, replicas.values()), **known}
+
+
+def _tenant_view(services: Services, tenant: Tenant) -> Shown:
+    return {**body_of(tenant), "pending": services.context.world.pending_of(tenant.name)}
+
+
+def _tenants(world: World) -> Mapping[str, Tenant]:
+    return {DEFAULT_TENANT: Tenant(DEFAULT_TENANT), **world.tenants}
+
+
+def _listed(items: Iterable[Shown]) -> web.Response:
+    return answer({"items": list(items), "next": None})
+
+
+def _one(table: Mapping[str, T], what: str, request: web.Request) -> T:
+    name = request.match_info["name"]
+    if name not in table:
+        raise NotFound(f"no {what} is named {name}")
+    return table[name]
+
+
+def _dataset_id(world: World, request: web.Request) -> DatasetId:
+    """The version that the path names, or the newest. Raises NotFound."""
+    name, _, version = request.match_info["name"].partition("@")
+    tenant = request.query.get("tenant", DEFAULT_TENANT)
+    found = newest(world, tenant, name) if not version else DatasetId(tenant, name, version)
+    if found is None or found not in world.datasets:
+        raise NotFound(f"tenant {tenant} has no dataset {request.match_info['name']}")
+    return found
+
+
+def _check_sites(world: World, named: Mapping[str, str]) -> None:
+    """Raise Invalid for each field that names a site which is not registered."""
+    unknown = {field: site for field, site in named.items() if site not in world.sites}
+    faults = [Fault(field, f"no site is named {site}: apply it first") for field, site in unknown.items()]
+    if faults:
+        raise Invalid(faults=faults)
+
+
+def _key(services: Services, kind: str, name: str) -> str:
+    return services.context.world.mirror.keys.of(kind, name)

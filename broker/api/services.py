@@ -1,0 +1,60 @@
+"""What handlers work with: built once in `broker/app.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Protocol
+
+from aiohttp import ClientSession, web
+from pydantic_core import to_json
+
+from adapters.base import SiteAdapter
+from broker.context import Context
+from broker.jobs.model import Shape
+from broker.members import Members
+from broker.placement.view import Passed
+from broker.store.base import Store
+from broker.store.vitals import Vitals
+from broker.submission import Submissions
+
+
+class Reasons(Protocol):
+    """Why what waits was passed over in the last plan, by class; empty in a process that does not lead."""
+
+    reasons: Mapping[Shape, Passed]
+
+
+class LiveSites(Protocol):
+    """The sites that this process owns."""
+
+    def adapter(self, site: str) -> SiteAdapter | None:
+        """The live adapter; None for a site of another owner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Handed to every handler."""
+
+    context: Context
+    store: Store
+    vitals: Vitals
+    members: Members
+    submissions: Submissions
+    sites: LiveSites
+    planner: Reasons
+    peers: ClientSession
+    """For what another member must answer."""
+    token: str | None = None
+    """What every request must bear; None leaves the endpoint to all on this machine."""
+
+
+SERVICES = web.AppKey("services", Services)
+
+
+def answer(
+    body: object, status: int = HTTPStatus.OK, content_type: str = "application/json", headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """A JSON answer."""
+    return web.Response(body=to_json(body), status=status, content_type=content_type, headers=headers)

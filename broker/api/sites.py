@@ -1,0 +1,40 @@
+"""Whether a site takes new jobs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from aiohttp import web
+
+from broker.api.changes import update
+from broker.api.health import site_health
+from broker.api.services import SERVICES, answer
+from broker.errors import NotFound
+from broker.store import keys as kinds
+from topology.site import Admission, Site
+
+routes = web.RouteTableDef()
+
+
+@routes.post("/v1/sites/{name}/cordon")
+async def cordon_site(request: web.Request) -> web.Response:
+    """It takes no new jobs; what is there goes on."""
+    return await _admit(request, Admission.CORDONED)
+
+
+@routes.post("/v1/sites/{name}/uncordon")
+async def uncordon_site(request: web.Request) -> web.Response:
+    """It takes jobs again."""
+    return await _admit(request, Admission.OPEN)
+
+
+async def _admit(request: web.Request, admission: Admission) -> web.Response:
+    services, name = request.app[SERVICES], request.match_info["name"]
+
+    def changed(site: Site | None) -> Site:
+        if site is None:
+            raise NotFound(f"no site is named {name}")
+        return replace(site, admission=admission)
+
+    await update(services, services.context.world.mirror.keys.of(kinds.SITES, name), changed)
+    return answer(site_health(services, name))

@@ -1,0 +1,88 @@
+"""What a job wrote: its output as it comes, and its outputs as a tar archive. Both are read at the site, by its owner."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from adapters.base import AdapterError, RunRef
+from broker.api.finding import flag, job_of_request, whole_number
+from broker.api.peers import pass_on
+from broker.api.services import SERVICES, Services
+from broker.api.tar import tar_of
+from broker.errors import InConflict, NotFound, Unavailable
+from broker.jobs.model import run_name
+from broker.storage import StorageError
+from broker.world import Job
+
+routes = web.RouteTableDef()
+
+LARGEST_OFFSET = 2**50
+
+
+@routes.get("/v1/jobs/{job}/logs", name="logs")
+async def job_logs(request: web.Request) -> web.StreamResponse:
+    """Bytes of one task's output from `offset` on; with `follow` until the task ends. `attempt` is the last unless named."""
+    services = request.app[SERVICES]
+    job = await job_of_request(request)
+    number = whole_number(request, "attempt", len(job.state.attempts), 0, max(len(job.state.attempts), 0))
+    if not number:
+        raise InConflict(f"job {job.id} was not placed yet, so it has written nothing; see `fed why {job.id}`")
+    task = whole_number(request, "task", 0, 0, max(job.spec.tasks - 1, 0))
+    offset = whole_number(request, "offset", 0, 0, LARGEST_OFFSET)
+    attempt = job.state.attempts[number - 1]
+    adapter = services.sites.adapter(attempt.site)
+    if adapter is None:
+        return await pass_on(request, services, attempt.site)
+    ref = RunRef(run_name(services.context.settings.federation, job.id, number), attempt.native_id)
+    return await _stream(request, adapter.logs(ref, task, offset, flag(request, "follow")), "application/octet-stream")
+
+
+@routes.get("/v1/jobs/{job}/outputs", name="outputs")
+async def job_outputs(request: web.Request) -> web.StreamResponse:
+    """All outputs of a job that succeeded, as a tar archive with a directory for each."""
+    services = request.app[SERVICES]
+    job = await job_of_request(request)
+    places = _places(services, job)
+    site = next(iter(places.values()))[0]
+    if services.sites.adapter(site) is None:
+        return await pass_on(request, services, site)
+    storage = services.context.world.sites[site].storage.url
+    return await _stream(request, tar_of(storage, {name: path for name, (_, path) in places.items()}), "application/x-tar")
+
+
+def _places(services: Services, job: Job) -> dict[str, tuple[str, str]]:
+    """By name of the output: the site that still has it, and the path there. Raises InConflict and NotFound."""
+    world = services.context.world
+    if not job.spec.outputs:
+        raise NotFound(f"job {job.id} has no outputs: its spec names none")
+    if not job.state.outputs:
+        raise InConflict(f"job {job.id} is {job.state.phase}: only a job that succeeded has outputs")
+    places = {}
+    for dataset in job.state.outputs:
+        replicas = world.replicas.get(dataset, {})
+        replica = replicas.get(job.state.attempt.site) or next(iter(replicas.values()), None)
+        if replica is None or replica.site not in world.sites:
+            raise NotFound(f"no site has output {dataset} any more")
+        places[dataset.name] = (replica.site, replica.path)
+    return places
+
+
+async def _stream(request: web.Request, chunks: AsyncIterator[bytes], content_type: str) -> web.StreamResponse:
+    """Send chunks as they come. What fails before the first is an error like any other; later the connection is cut, so that
+    nobody takes a part for the whole."""
+    response = web.StreamResponse(headers={"Content-Type": content_type})
+    try:
+        first = await anext(chunks, b"")
+        await response.prepare(request)
+        await response.write(first)
+        async for chunk in chunks:
+            await response.write(chunk)
+        await response.write_eof()
+    except (AdapterError, StorageError) as error:
+        if not response.prepared:
+            raise Unavailable(f"the site does not give it just now: {error}") from error
+        if request.transport:
+            request.transport.abort()
+    return response

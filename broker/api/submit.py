@@ -1,0 +1,129 @@
+"""Handing in jobs, and asking where one would go."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Annotated
+
+from aiohttp import web
+from pydantic import Field
+
+from broker.api.auth import caller_of
+from broker.api.bodies import body_of_request, hash_of, raw_of
+from broker.api.explain import explained, explanation_view
+from broker.api.finding import newest
+from broker.api.jobs import shown
+from broker.api.services import SERVICES, Services, answer
+from broker.api.views import new_job_view
+from broker.documents import JobBody, job_of
+from broker.documents.fields import Body
+from broker.documents.reading import check, load_json
+from broker.errors import Fault, Invalid
+from broker.jobs.model import JobSpec, JobState, Shape, Wish, shape_of
+from broker.placement.explain import can_ever_fit
+from broker.submission import MOST_JOBS, NewJob, Request, known_tenant
+from broker.world import World
+from topology.dataset import DatasetId
+
+routes = web.RouteTableDef()
+
+KEY = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+class JobsBody(Body):
+    """Jobs to make together."""
+
+    jobs: Annotated[list[JobBody], Field(min_length=1, max_length=MOST_JOBS)]
+
+
+@routes.post("/v1/jobs")
+async def submit_jobs(request: web.Request) -> web.Response:
+    """Accept a job, or `{"jobs": [...]}`, all of one tenant; sites are chosen after the reply. With `Idempotency-Key`, the same
+    body makes the same jobs however often it is sent."""
+    services = request.app[SERVICES]
+    key = _key(request)
+    raw = await raw_of(request)
+    plain = load_json(raw)
+    is_bulk = isinstance(plain, dict) and "jobs" in plain
+    bodies = check(JobsBody, plain).jobs if is_bulk else [check(JobBody, plain)]
+    jobs = pinned(services.context.world, bodies)
+    wishes = await services.submissions.create(Request(bodies[0].tenant, caller_of(request), jobs, hash_of(raw), key))
+    warnings = _warnings(services, [job.spec for job in jobs])
+    if is_bulk:
+        items = [_brief(services, wish) for wish in wishes]
+        return answer({"items": items, "next": None, "warnings": warnings}, status=HTTPStatus.CREATED)
+    job = services.context.world.jobs.get(wishes[0].id)
+    view = shown(services, job) if job else new_job_view(wishes[0])
+    headers = {"Location": f"/v1/jobs/{wishes[0].id}"}
+    return answer({**view, "warnings": warnings}, status=HTTPStatus.CREATED, headers=headers)
+
+
+@routes.post("/v1/plan")
+async def plan_job(request: web.Request) -> web.Response:
+    """Where a job would go now, and why: a verdict on each site. Nothing is stored."""
+    services = request.app[SERVICES]
+    job = pinned(services.context.world, [await body_of_request(request, JobBody)])[0]
+    shape = shape_of(job.spec, JobState(""))
+    warnings = _warnings(services, [job.spec])
+    return answer({"name": job.name, **explanation_view(explained(services, shape)), "warnings": warnings})
+
+
+def pinned(world: World, bodies: Sequence[JobBody]) -> list[NewJob]:
+    """The jobs with each input at one version. Raises Invalid with every fault."""
+    tenant = known_tenant(world.tenants, bodies[0].tenant)
+    newest: dict[tuple[str, str, str | None], DatasetId] = {}
+
+    def resolve(owner: str, name: str, version: str | None) -> DatasetId:
+        wanted = (owner, name, version)
+        if wanted not in newest:
+            newest[wanted] = _dataset(world, owner, name, version)
+        return newest[wanted]
+
+    jobs, faults = [], []
+    for position, body in enumerate(bodies):
+        where = f"jobs.{position}." if len(bodies) > 1 else ""
+        if body.tenant != tenant:
+            faults.append(Fault(f"{where}tenant", f"{body.tenant}, but {tenant} before: send each tenant's jobs apart"))
+            continue
+        try:
+            jobs.append(NewJob(*job_of(body, resolve)))
+        except Invalid as error:
+            faults += [Fault(f"{where}{fault.field}", fault.message) for fault in error.faults]
+    if faults:
+        raise Invalid(faults=faults)
+    return jobs
+
+
+def _dataset(world: World, tenant: str, name: str, version: str | None) -> DatasetId:
+    """The version named, or the newest. Raises Invalid."""
+    if version is not None:
+        dataset = DatasetId(tenant, name, version)
+        if dataset in world.datasets:
+            return dataset
+        raise Invalid(faults=[Fault("inputs", f"tenant {tenant} has no dataset {name}@{version}: apply it first")])
+    found = newest(world, tenant, name)
+    if found is None:
+        raise Invalid(faults=[Fault("inputs", f"tenant {tenant} has no dataset {name}: apply it first")])
+    return found
+
+
+def _warnings(services: Services, specs: Sequence[JobSpec]) -> list[str]:
+    """For each class of jobs that no registered site could run, even empty and open: what each site lacks."""
+    shapes: dict[Shape, None] = dict.fromkeys(shape_of(spec, JobState("")) for spec in specs)
+    sites = services.context.world.sites.values()
+    found = [against for shape in shapes if (against := can_ever_fit(shape, sites))]
+    return [f"no registered site can ever run it: {'; '.join(against)}" for against in found]
+
+
+def _brief(services: Services, wish: Wish) -> dict[str, object]:
+    job = services.context.world.jobs.get(wish.id)
+    return {**new_job_view(wish), "phase": job.state.phase} if job else new_job_view(wish)
+
+
+def _key(request: web.Request) -> str | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not KEY.fullmatch(key):
+        raise Invalid(faults=[Fault("Idempotency-Key", "use 1 to 128 letters, digits, '.', '_', ':' and '-'")])
+    return key

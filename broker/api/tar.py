@@ -1,0 +1,50 @@
+"""Folders at a site as one tar stream, made as it is read: nothing is kept in memory but the chunk in hand."""
+
+from __future__ import annotations
+
+import asyncio
+import posixpath
+import tarfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+
+from broker.storage import Folder, StorageError
+
+CHUNK_BYTES = 2**18
+
+
+async def tar_of(storage: str, paths: Mapping[str, str]) -> AsyncIterator[bytes]:
+    """A tar archive with a folder for each of `paths` (name to path below the storage). Raises StorageError."""
+    chunks = archive(storage, paths)
+    while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+        yield chunk
+
+
+def archive(storage: str, paths: Mapping[str, str]) -> Iterator[bytes]:
+    """As `tar_of`, reading as it goes."""
+    folder = Folder(storage)
+    for name, path in paths.items():
+        yield _header(f"{name}/", 0, tarfile.DIRTYPE)
+        for inside, size in (folder.files(path) or {}).items():
+            yield _header(posixpath.join(name, inside), size, tarfile.REGTYPE)
+            yield from _content(folder, posixpath.join(path, inside), size)
+    yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def _content(folder: Folder, path: str, size: int) -> Iterator[bytes]:
+    """Content and padding of one file. One that grew meanwhile is cut at the size it had; one that shrank is an error."""
+    left = size
+    with folder.open(path, "rb") as content:
+        while left:
+            chunk = content.read(min(left, CHUNK_BYTES))
+            if not chunk:
+                raise StorageError(f"{path} became shorter while it was read")
+            left -= len(chunk)
+            yield chunk
+    if size % tarfile.BLOCKSIZE:
+        yield bytes(-size % tarfile.BLOCKSIZE)
+
+
+def _header(name: str, size: int, kind: bytes) -> bytes:
+    header = tarfile.TarInfo(name)
+    header.type, header.size, header.mode = kind, size, 0o755 if kind == tarfile.DIRTYPE else 0o644
+    return header.tobuf(tarfile.PAX_FORMAT)

@@ -1,0 +1,237 @@
+"""One broker process: store, records, loops and endpoint, built once, started and stopped together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from aiohttp import ClientSession, web
+
+from adapters.kinds import open_adapter
+from broker.api.app import api
+from broker.api.services import Services
+from broker.clock import Clock, SystemClock
+from broker.config import Settings, SettingsError, read_secret
+from broker.context import Context
+from broker.duties import Duties, Loop, ended, keep_going
+from broker.housekeeping import Housekeeping
+from broker.members import Members
+from broker.metrics import Metrics
+from broker.plan_process import PlanProcess, Runner
+from broker.planner import Planner
+from broker.records import Member
+from broker.sites.mover import FileMover
+from broker.sites.registry import OpenAdapter, Registry
+from broker.storage import SiteStorages
+from broker.store.base import Store, StoreError
+from broker.store.codec import FORMATS
+from broker.store.embedded import embedded_etcd
+from broker.store.etcd import EtcdStore, TlsSettings
+from broker.store.keys import Keys
+from broker.store.ledger import Ledger
+from broker.store.mirror import Mirror
+from broker.store.vitals import Vitals
+from broker.submission import Submissions
+from broker.world import World
+
+log = logging.getLogger(__name__)
+
+DRAIN_S = 5.0
+"""How long requests under way may take when the broker stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A running one. `url` is its endpoint."""
+
+    url: str
+    context: Context
+    members: Members
+    store: Store
+
+
+@asynccontextmanager
+async def running_broker(
+    settings: Settings,
+    store: Store | None = None,
+    open_site: OpenAdapter | None = None,
+    runner: Runner | None = None,
+    clock: Clock | None = None,
+) -> AsyncIterator[Broker]:
+    """A broker for as long as the block lasts; it listens when the block begins, and is ready soon after.
+
+    What is not given is the real thing: a store as the settings say, adapters by kind, plans made in a process of their own.
+    Raises SettingsError, StoreError, and OSError for a port that is taken.
+    """
+    clock = clock or SystemClock()
+    token = read_secret(settings.token_file) if settings.token_file else None
+    async with AsyncExitStack() as stack:
+        listener = stack.enter_context(_listener(settings))
+        url = settings.url or f"http://{settings.listen.host}:{listener.getsockname()[1]}"
+        records = store or await stack.enter_async_context(_store(settings, clock))
+        mirror = Mirror(records, Keys(settings.federation), clock)
+        context = Context(settings, clock, World(mirror), Ledger(records, mirror), Metrics())
+        registry = _registry(stack, context, records, open_site)
+        planner = Planner(context, runner or await _plan_process(stack, context.metrics))
+        members = _members(context, records, url, planner, registry)
+        vitals = Vitals(records, clock, settings.quota_bytes, settings.admission_share)
+        loops: Mapping[str, Loop] = {"mirror": mirror.run, "vitals": vitals.run, "registry": registry.run}
+        await stack.enter_async_context(_running(loops, context))
+        await stack.enter_async_context(_member(members, context))
+        peers = await stack.enter_async_context(ClientSession())
+        submissions = Submissions(context, records, vitals)
+        services = Services(context, records, vitals, members, submissions, registry, planner, peers, token)
+        await stack.enter_async_context(_serving(services, listener))
+        yield Broker(url, context, members, records)
+        log.info("stopping: what is under way is brought to its end, rights are handed over")
+
+
+def run_until_signal(settings: Settings, on_start: Callable[[str], None]) -> None:
+    """A broker until SIGINT or SIGTERM. `on_start` is told its URL. Raises what `running_broker` raises."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_run_until_signal(settings, on_start))
+
+
+async def _run_until_signal(settings: Settings, on_start: Callable[[str], None]) -> None:
+    is_over = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, is_over.set)
+    async with running_broker(settings) as broker:
+        on_start(broker.url)
+        await is_over.wait()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _listener(settings: Settings) -> socket.socket:
+    """The socket, bound before anything else is begun: a port that is taken should stop us at once."""
+    host, port = settings.listen.host, settings.listen.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=512)
+    except OSError as error:
+        raise SettingsError(f"listen: {host}:{port}: {error.strerror}; choose another with --port") from error
+
+
+@asynccontextmanager
+async def _store(settings: Settings, clock: Clock) -> AsyncIterator[Store]:
+    """etcd as the settings say: theirs, or one of our own below the data directory."""
+    async with AsyncExitStack() as stack:
+        etcd = settings.etcd
+        endpoints = etcd.endpoints
+        if not endpoints:
+            if settings.data_dir is None:
+                raise SettingsError("data_dir: name a directory for an embedded etcd, or etcd.endpoints of one that is there")
+            quota, kept = settings.quota_bytes, settings.keep_history_revisions
+            embedded = embedded_etcd(Path(settings.data_dir), quota_bytes=quota, keep_revisions=kept, clock=clock)
+            endpoints = ((await stack.enter_async_context(embedded)).endpoint,)
+        is_tls = any(endpoint.startswith("https://") for endpoint in endpoints)
+        tls = TlsSettings(_path(etcd.ca_file), _path(etcd.cert_file), _path(etcd.key_file)) if is_tls else None
+        password = read_secret(etcd.password_file) if etcd.password_file else None
+        try:
+            store = EtcdStore(endpoints, clock=clock, tls=tls, user=etcd.user, password=password)
+        except ValueError as error:
+            raise SettingsError(f"etcd.endpoints: {error}") from error
+        stack.push_async_callback(store.close)
+        yield store
+
+
+def _path(name: str | None) -> Path | None:
+    return Path(name) if name else None
+
+
+def _registry(stack: AsyncExitStack, context: Context, store: Store, open_site: OpenAdapter | None) -> Registry:
+    storages = SiteStorages()
+    stack.callback(storages.close)
+    moved = context.metrics.transfer_bytes
+
+    def count(source: str, target: str, size: int) -> None:
+        moved.labels(f"{source}:{target}").inc(size)
+
+    open_site = open_site or (lambda site: open_adapter(site, context.settings.federation))
+    mover = FileMover(storages, context.clock, count)
+    registry = Registry(context, store, open_site, storages, storages, mover, random.Random())
+    stack.push_async_callback(registry.close)
+    return registry
+
+
+async def _plan_process(stack: AsyncExitStack, metrics: Metrics) -> Runner:
+    process = PlanProcess(metrics)
+    stack.push_async_callback(process.close)
+    await process.start()
+    return process
+
+
+def _members(context: Context, store: Store, url: str, planner: Planner, registry: Registry) -> Members:
+    """What rights bring with them, and who holds them: each knows the other."""
+    me = Member(f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}", url, _version(), FORMATS, context.clock.now())
+    loops = {"planner": planner.run, "housekeeping": Housekeeping(context).run}
+    duties = Duties(context, loops, registry)
+    ttl_s = context.settings.lease_ttl_s
+    members = Members(me, store, context.world, context.ledger, context.clock, ttl_s, duties.gain, duties.lose)
+    duties.rights = registry.rights = members
+    return members
+
+
+def _version() -> str:
+    try:
+        return version("fedbroker")
+    except PackageNotFoundError:
+        return "source"
+
+
+@asynccontextmanager
+async def _serving(services: Services, listener: socket.socket) -> AsyncIterator[None]:
+    """The endpoint: on leaving, no new requests, and those under way have DRAIN_S."""
+    runner = web.AppRunner(api(services), access_log=None, shutdown_timeout=DRAIN_S, handler_cancellation=True)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listener).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def _running(loops: Mapping[str, Loop], context: Context) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(keep_going(name, loop, context), name=name) for name, loop in loops.items()]
+    try:
+        yield
+    finally:
+        await ended(tasks)
+
+
+@asynccontextmanager
+async def _member(members: Members, context: Context) -> AsyncIterator[None]:
+    """A member of the federation, once the records are known. On leaving, all rights are handed over."""
+
+    async def run() -> None:
+        await context.world.mirror.reached(1)
+        await members.run()
+
+    try:
+        async with _running({"members": run}, context):
+            yield
+    finally:
+        try:
+            await members.leave()
+        except StoreError as error:
+            log.warning("the lease could not be given back and runs out instead: %s", error)

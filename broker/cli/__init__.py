@@ -1,0 +1,1 @@
+"""The `fed` command: each verb is a thin call of `broker.client`."""

@@ -1,0 +1,150 @@
+"""Verbs on what the federation is made of: apply, get, delete, health, cordon, uncordon."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from broker.cli.session import Format, Output, Session, ago, print_table, show, text_of
+from broker.errors import Fault, Invalid
+
+if TYPE_CHECKING:
+    from broker.client import Client, Json
+
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "sites": ("name", "region", "kind", "health", "admission", "jobs", "reason"),
+    "links": ("name", "bandwidth_gbps", "measured_gbps", "latency_ms", "price_per_gib"),
+    "datasets": ("tenant", "name", "version", "size_bytes", "sites"),
+    "tenants": ("name", "max_pending", "pending"),
+    "jobs": ("id", "name", "tenant", "phase", "site", "attempt", "reason"),
+}
+"""What can be shown, and the columns of its table."""
+
+ORDER = ("tenants", "sites", "links", "datasets")
+"""What is applied first, since what follows refers to it."""
+
+TOGETHER = 16
+"""Documents under way at a time."""
+
+
+def apply(
+    context: typer.Context,
+    file: Annotated[Path, typer.Option("--file", "-f", help="YAML documents; - for standard input.")],
+    output: Output = Format.TABLE,
+) -> None:
+    """Declare sites, links, datasets and tenants."""
+    session: Session = context.obj
+    documents = _documents(text_of(file))
+
+    async def put(client: Client) -> Json:
+        gate = asyncio.Semaphore(TOGETHER)
+
+        async def one(kind: str, name: str, body: Json) -> Json:
+            async with gate:
+                return {"kind": kind, "name": name, **await client.put(kind, name, body)}
+
+        items: list[Json] = []
+        for stage in ORDER:
+            items += await asyncio.gather(*(one(*each) for each in documents if each[0] == stage))
+        return {"items": items, "next": None}
+
+    show(session.run(put), output, _print_applied)
+
+
+def get(
+    context: typer.Context,
+    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}.")],
+    name: Annotated[str | None, typer.Argument(help="One of them; all when absent.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Whose dataset or jobs.")] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show what is registered."""
+    session: Session = context.obj
+    plural = kind_of(kind)
+
+    async def fetch(client: Client) -> Json:
+        if name is not None:
+            return await client.get(plural, name, tenant=tenant)
+        return await client.list(plural, tenant=tenant)
+
+    answer = session.run(fetch)
+    items = answer["items"] if name is None else [answer]
+    columns = KINDS[plural]
+    show(answer, output, lambda _: print_table(columns, [[_of(item, column) for column in columns] for item in items]))
+
+
+def delete(
+    context: typer.Context,
+    kind: Annotated[str, typer.Argument(help="site, link, dataset or tenant")],
+    name: Annotated[str, typer.Argument(help="Its name; a dataset's with @version.")],
+    tenant: Annotated[str | None, typer.Option(help="Whose dataset.")] = None,
+) -> None:
+    """Remove what nothing uses any more."""
+    session: Session = context.obj
+    session.run(lambda client: client.delete(kind_of(kind), name, tenant=tenant))
+    print(f"{name} deleted")
+
+
+def health(context: typer.Context, output: Output = Format.TABLE) -> None:
+    """How sites, store and brokers are."""
+    session: Session = context.obj
+    show(session.run(lambda client: client.health()), output, _print_health)
+
+
+def cordon(context: typer.Context, site: str) -> None:
+    """Let a site take no new jobs; what runs there goes on."""
+    session: Session = context.obj
+    session.run(lambda client: client.cordon(site))
+    print(f"{site} takes no new jobs")
+
+
+def uncordon(context: typer.Context, site: str) -> None:
+    """Let a site take jobs again."""
+    session: Session = context.obj
+    session.run(lambda client: client.cordon(site, is_cordoned=False))
+    print(f"{site} takes jobs")
+
+
+def _documents(text: str) -> list[tuple[str, str, Json]]:
+    """Kind, name and body of each document. Raises Invalid, before anything is sent."""
+    from broker.documents import parse_documents
+
+    found = []
+    for document in parse_documents(text):
+        plural, body = f"{document.kind.lower()}s", dict(document.plain)
+        if plural not in ORDER:
+            raise Invalid(faults=[Fault("kind", "use `fed submit` for jobs", document.number, document.line)])
+        name = f"{body['from']}:{body['to']}" if plural == "links" else body["name"]
+        found.append((plural, f"{name}@{body.get('version', '1')}" if plural == "datasets" else name, body))
+    return found
+
+
+def kind_of(given: str) -> str:
+    """The plural that the API uses. Raises Invalid."""
+    plural = given.lower() if given.lower().endswith("s") else f"{given.lower()}s"
+    if plural not in KINDS:
+        raise Invalid(faults=[Fault("kind", f"{given} is none of {', '.join(KINDS)}")])
+    return plural
+
+
+def _of(item: Json, column: str) -> Any:
+    return item.get("engine", {}).get("kind") if column == "kind" else item.get(column)
+
+
+def _print_applied(answer: Json) -> None:
+    print_table(("kind", "name"), [(each["kind"], each["name"]) for each in answer["items"]])
+
+
+def _print_health(answer: Json) -> None:
+    columns = ("name", "health", "takes_jobs", "admission", "since", "owner", "jobs", "reason")
+    rows = [[ago(site["since"]) if column == "since" else site[column] for column in columns] for site in answer["sites"]]
+    print_table(columns, rows)
+    store = answer["store"]
+    size, quota = ((store[name] or 0) / 2**20 for name in ("size_bytes", "quota_bytes"))
+    state = store["reason"] or ("takes new jobs" if store["takes_new_jobs"] else "takes no new jobs")
+    print(f"\nstore: etcd {store['version']}, {size:.1f} of {quota:.0f} MiB, {store['members']} members, {state}")
+    print(f"brokers: {', '.join(each['id'] for each in answer['members']) or 'none'}; leader: {answer['leader'] or 'none'}")

@@ -1,0 +1,199 @@
+"""Verbs on jobs: submit, plan, jobs, why, logs, cancel, wait, download."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from broker.cli.session import Format, Output, Session, print_table, show, text_of
+from broker.errors import Fault, InConflict, Invalid
+
+if TYPE_CHECKING:
+    from broker.client import Client, Json
+
+JOB_FAILED = 1
+TIMED_OUT = 6
+BULK = 500
+"""Jobs in one request."""
+
+File = Annotated[Path, typer.Option("--file", "-f", help="Jobs as YAML documents; - for standard input.")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="A job's id, or a name that only it has.")]
+
+
+def submit(
+    context: typer.Context,
+    file: File,
+    idempotency_key: Annotated[str | None, typer.Option(help="The same key makes the same jobs, however often sent.")] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Hand in jobs; prints their ids."""
+    session: Session = context.obj
+    bodies = _bodies(file)
+
+    async def send(client: Client) -> list[Json]:
+        if len(bodies) == 1:
+            return [await client.submit(bodies[0], idempotency_key)]
+        answers = []
+        for start in range(0, len(bodies), BULK):
+            key = f"{idempotency_key}.{start}" if idempotency_key and start else idempotency_key
+            answers.append(await client.submit(bodies[start : start + BULK], key))
+        return answers
+
+    answers = session.run(send)
+    for warning in [warning for answer in answers for warning in answer.get("warnings", ())]:
+        print(f"fed: warning: {warning}", file=sys.stderr)
+    items = [item for answer in answers for item in answer.get("items", [answer])]
+    answer = answers[0] if len(bodies) == 1 else {"items": items, "next": None}
+    show(answer, output, lambda _: print_table(("id", "name", "phase"), [(e["id"], e["name"], e["phase"]) for e in items]))
+
+
+def plan(context: typer.Context, file: File, output: Output = Format.TABLE) -> None:
+    """Show where jobs would go, and why; nothing is stored."""
+    session: Session = context.obj
+    bodies = _bodies(file)
+
+    async def ask(client: Client) -> list[Json]:
+        return [{"name": body["name"], **await client.plan(body)} for body in bodies]
+
+    answers = session.run(ask)
+    answer = answers[0] if len(answers) == 1 else {"items": answers, "next": None}
+    show(answer, output, lambda _: _print_plans(answers))
+
+
+def list_jobs(
+    context: typer.Context,
+    phase: Annotated[str | None, typer.Option(help="Only those in this phase.")] = None,
+    site: Annotated[str | None, typer.Option(help="Only those at this site.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 100,
+    cursor: Annotated[str | None, typer.Option(help="The `next` of the page before.")] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """List jobs, newest first."""
+    session: Session = context.obj
+    answer = session.run(lambda client: client.jobs(limit, cursor, phase=phase, site=site, tenant=tenant))
+    show(answer, output, print_jobs)
+
+
+def why(context: typer.Context, job: JobId, output: Output = Format.TABLE) -> None:
+    """Explain why a job is where it is, or why it waits and what would help."""
+    session: Session = context.obj
+    show(session.run(lambda client: client.why(job)), output, print_why)
+
+
+def logs(
+    context: typer.Context,
+    job: JobId,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the task ends.")] = False,
+    task: Annotated[int, typer.Option(min=0, help="Which task of a gang.")] = 0,
+    attempt: Annotated[int | None, typer.Option(min=1, help="Which attempt; the last when absent.")] = None,
+) -> None:
+    """Print what a task wrote."""
+    session: Session = context.obj
+
+    async def copy(client: Client) -> None:
+        async for chunk in client.logs(job, task, attempt, follow=follow):
+            sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
+
+    session.run(copy)
+
+
+def cancel(context: typer.Context, job: JobId, output: Output = Format.TABLE) -> None:
+    """Ask for a job's end; `fed wait` tells when it is over."""
+    session: Session = context.obj
+    show(session.run(lambda client: client.cancel(job)), output, lambda answer: print_jobs({"items": [answer]}))
+
+
+def wait(
+    context: typer.Context,
+    job: JobId,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds; without it as long as it takes.")] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Wait until a job is over: exit code 0 when it succeeded, 1 when not, 6 when time was up."""
+    from broker.client import TimedOut
+
+    session: Session = context.obj
+    try:
+        answer = session.run(lambda client: client.wait(job, timeout))
+    except TimedOut as error:
+        print(f"fed: {error}", file=sys.stderr)
+        raise typer.Exit(TIMED_OUT) from error
+    show(answer, output, lambda answer: print_jobs({"items": [answer]}))
+    if answer["phase"] != "succeeded":
+        raise typer.Exit(JOB_FAILED)
+
+
+def download(
+    context: typer.Context,
+    job: JobId,
+    to: Annotated[Path, typer.Option("--to", "-d", help="A directory; made when absent.")] = Path(),
+) -> None:
+    """Fetch a job's outputs, a directory for each."""
+    import tarfile
+    import tempfile
+
+    session: Session = context.obj
+    with tempfile.TemporaryFile() as archive:
+
+        async def fetch(client: Client) -> None:
+            async for chunk in client.outputs(job):
+                archive.write(chunk)
+
+        session.run(fetch)
+        archive.seek(0)
+        try:
+            to.mkdir(parents=True, exist_ok=True)
+            with tarfile.open(fileobj=archive) as tar:
+                tar.extractall(to, filter="data")
+                names = sorted({member.name.split("/")[0] for member in tar.getmembers()})
+        except (OSError, tarfile.TarError) as error:
+            raise InConflict(f"{to}: {error}") from error
+    for name in names:
+        print(to / name)
+
+
+def _bodies(file: Path) -> list[Json]:
+    """The jobs of a file. Raises Invalid, before anything is sent."""
+    from broker.documents import parse_documents
+
+    documents = parse_documents(text_of(file), default_kind="Job")
+    strangers = [document for document in documents if document.kind != "Job"]
+    if strangers:
+        raise Invalid(faults=[Fault("kind", "use `fed apply` for what is no job", each.number, each.line) for each in strangers])
+    if not documents:
+        raise Invalid(f"{file}: holds no job")
+    return [dict(document.plain) for document in documents]
+
+
+def print_jobs(answer: Json) -> None:
+    """Jobs as a table."""
+    columns = ("id", "name", "phase", "site", "attempt", "wait_s", "staging_s", "run_s", "money", "carbon_kg", "reason")
+    rows = [[(job.get("cost") or {}).get(column, job.get(column)) for column in columns] for job in answer["items"]]
+    print_table(columns, rows)
+    if answer.get("next"):
+        print(f"more: --cursor {answer['next']}")
+
+
+def _print_plans(answers: list[Json]) -> None:
+    for each in answers:
+        print_why(each)
+
+
+def print_why(answer: Json) -> None:
+    """What was decided or stands in the way, one site a line."""
+    print(" ".join(str(answer[name]) for name in ("job", "name", "phase", "site") if answer.get(name)))
+    for attempt in answer.get("attempts", ()):
+        print(f"  attempt {attempt['number']} at {attempt['site']}:")
+        for line in attempt["lines"]:
+            print(f"    {line}")
+    for verdict in answer["verdicts"]:
+        print(f"  {verdict['text']}")
+    if answer["reason"]:
+        print(f"  {answer['reason']}")
+    for help_ in answer["help"]:
+        print(f"  would help: {help_}")

@@ -1,0 +1,103 @@
+"""What verbs share: the endpoint they talk to, and how they print."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from broker.errors import Invalid
+
+if TYPE_CHECKING:
+    from broker.client import Client
+
+T = TypeVar("T")
+
+
+class Format(StrEnum):
+    """How to print."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The endpoint of this call of `fed`."""
+
+    url: str
+    token: str | None
+    patience_s: float
+
+    def run(self, action: Callable[[Client], Awaitable[T]]) -> T:
+        """`action` with a client of the endpoint."""
+        from broker.client import run
+
+        return run(self.url, self.token, action, self.patience_s)
+
+
+def text_of(file: Path) -> str:
+    """What a file holds; `-` is standard input. Raises Invalid."""
+    try:
+        return sys.stdin.read() if str(file) == "-" else file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"{file}: {error}") from error
+
+
+def show(answer: Any, output: Format, table: Callable[[Any], None]) -> None:
+    """Print an answer as JSON, or by `table`."""
+    if output is Format.JSON:
+        print(json.dumps(answer, indent=2))
+    else:
+        table(answer)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Columns as wide as what they hold; on a terminal the text is wrapped, elsewhere a row is a line."""
+    from rich.console import Console
+    from rich.table import Table
+
+    is_terminal = sys.stdout.isatty()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, no_wrap=not is_terminal, overflow="fold")
+    for row in rows:
+        table.add_row(*(cell(each) for each in row))
+    console = Console(width=None if is_terminal else 1_000, highlight=False, markup=False, soft_wrap=not is_terminal)
+    console.print(table)
+
+
+def ago(at: float | None) -> str:
+    """How long since an epoch second."""
+    if at is None:
+        return "-"
+    seconds = max(time.time() - at, 0.0)
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def cell(value: object) -> str:
+    """A value as a table shows it."""
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {cell(each)}" for name, each in value.items()) or "-"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(cell, value)) or "-"
+    return str(value)

@@ -1,0 +1,228 @@
+"""The Python SDK over the HTTP API: JSON objects in and out, errors as in `broker.errors`.
+
+```python
+async with Client("http://127.0.0.1:7777") as fed:
+    job = await fed.submit({"name": "hello", "command": ["echo", "hello"]})
+    job = await fed.wait(job["id"])
+```
+Every call may be repeated without harm (new jobs go under an idempotency key), so one that gets no answer is sent again for up
+to `patience_s`: a broker that restarts is not noticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+
+from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout
+
+from broker.errors import BY_STATUS, Fault, FedError, NoAnswer, Unavailable
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+DEFAULT_URL = "http://127.0.0.1:7777"
+PATIENCE_S = 15.0
+ANSWER_S = 40.0
+FIRST_DELAY_S = 0.1
+LONGEST_DELAY_S = 2.0
+TERMINAL = ("succeeded", "failed", "cancelled")
+
+
+class TimedOut(Exception):
+    """What was waited for did not come in time."""
+
+
+class Client:
+    """One endpoint of a federation. Raises what `broker.errors` draws."""
+
+    def __init__(self, url: str = DEFAULT_URL, token: str | None = None, patience_s: float = PATIENCE_S) -> None:
+        self.url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._patience_s = patience_s
+        self._session: ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = ClientSession(headers=self._headers, timeout=ClientTimeout(total=ANSWER_S))
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._session:
+            await self._session.close()
+
+    async def submit(self, body: Json | Sequence[Json], key: str | None = None) -> Json:
+        """Make one job, or several together: a job, or `{items, next}`. The same key makes the same jobs."""
+        content: Json = body if isinstance(body, dict) else {"jobs": list(body)}
+        return await self._call("POST", "/v1/jobs", content, headers={"Idempotency-Key": key or secrets.token_hex(16)})
+
+    async def plan(self, body: Json) -> Json:
+        """Where a job would go, and why; nothing is stored."""
+        return await self._call("POST", "/v1/plan", body)
+
+    async def job(self, job: str) -> Json:
+        """One job by id, or by a name that only it has."""
+        return await self._call("GET", f"/v1/jobs/{_part(job)}")
+
+    async def jobs(self, limit: int = 100, cursor: str | None = None, **narrow: str | None) -> Json:
+        """Jobs, newest first: `{items, next}`. `narrow` by phase, site or tenant; `cursor` is the `next` of the page before."""
+        return await self._call("GET", "/v1/jobs", query={"limit": str(limit), "cursor": cursor, **narrow})
+
+    async def cancel(self, job: str) -> Json:
+        """Ask for a job's end."""
+        return await self._call("POST", f"/v1/jobs/{_part(job)}/cancel")
+
+    async def why(self, job: str) -> Json:
+        """Why a job is where it is, or waits: a verdict on each site."""
+        return await self._call("GET", f"/v1/jobs/{_part(job)}/why")
+
+    async def wait(self, job: str, timeout_s: float | None = None) -> Json:
+        """The job once it is over. Raises TimedOut."""
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        delay = FIRST_DELAY_S
+        while (found := await self.job(job))["phase"] not in TERMINAL:
+            if until is not None and time.monotonic() + delay > until:
+                raise TimedOut(f"job {job} is still {found['phase']} after {timeout_s:g} s")
+            await asyncio.sleep(delay)
+            delay = min(delay * 1.5, LONGEST_DELAY_S)
+        return found
+
+    async def logs(
+        self, job: str, task: int = 0, attempt: int | None = None, offset: int = 0, follow: bool = False
+    ) -> AsyncIterator[bytes]:
+        """Output of one task from byte `offset` on; with `follow` until it ends, over interruptions."""
+        while True:
+            query = {"task": str(task), "attempt": None if attempt is None else str(attempt), "follow": str(follow).lower()}
+            try:
+                async for chunk in self._stream(f"/v1/jobs/{_part(job)}/logs", {**query, "offset": str(offset)}):
+                    offset += len(chunk)
+                    yield chunk
+                return
+            except NoAnswer:
+                if not follow:
+                    raise
+
+    def outputs(self, job: str) -> AsyncIterator[bytes]:
+        """All outputs of a job that succeeded, as a tar archive."""
+        return self._stream(f"/v1/jobs/{_part(job)}/outputs", {})
+
+    async def put(self, kind: str, name: str, body: Json) -> Json:
+        """Declare a site, link, dataset or tenant. `kind` is the plural: sites, links, datasets, tenants."""
+        return await self._call("PUT", f"/v1/{kind}/{_part(name)}", body)
+
+    async def get(self, kind: str, name: str, **query: str | None) -> Json:
+        """One of them."""
+        return await self._call("GET", f"/v1/{kind}/{_part(name)}", query=query)
+
+    async def list(self, kind: str, **query: str | None) -> Json:
+        """All of a kind: `{items, next}`."""
+        return await self._call("GET", f"/v1/{kind}", query=query)
+
+    async def delete(self, kind: str, name: str, **query: str | None) -> None:
+        """Remove one that nothing uses any more."""
+        await self._call("DELETE", f"/v1/{kind}/{_part(name)}", query=query)
+
+    async def cordon(self, site: str, is_cordoned: bool = True) -> Json:
+        """Let a site take no new jobs, or take them again."""
+        return await self._call("POST", f"/v1/sites/{_part(site)}/{'cordon' if is_cordoned else 'uncordon'}")
+
+    async def health(self) -> Json:
+        """Sites, store and members."""
+        return await self._call("GET", "/v1/health")
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        body: Json | None = None,
+        query: Mapping[str, str | None] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Json:
+        content = None if body is None else json.dumps(body).encode()
+        sent = {**(headers or {}), **({"Content-Type": "application/json"} if content is not None else {})}
+
+        async def once() -> Json:
+            async with self._open.request(method, self.url + path, data=content, params=_given(query), headers=sent) as response:
+                await _check(response)
+                answer: Json = json.loads(await response.read() or b"{}")
+                return answer
+
+        return await self._patiently(once)
+
+    async def _stream(self, path: str, query: Mapping[str, str | None]) -> AsyncIterator[bytes]:
+        """Chunks of an answer. Only its beginning is asked for again: what comes after could be twice the same."""
+
+        async def begin() -> ClientResponse:
+            response = await self._open.get(
+                self.url + path, params=_given(query), timeout=ClientTimeout(total=None, sock_connect=ANSWER_S)
+            )
+            await _check(response)
+            return response
+
+        async with await self._patiently(begin) as response:
+            try:
+                async for chunk in response.content.iter_any():
+                    yield chunk
+            except (ClientError, ConnectionError) as error:
+                raise NoAnswer(f"{self.url} broke off: {error}") from error
+
+    async def _patiently(self, once: Callable[[], Awaitable[T]]) -> T:
+        """Call again, later and later, while there is no answer."""
+        until = time.monotonic() + self._patience_s
+        delay = FIRST_DELAY_S
+        while True:
+            failure: FedError
+            try:
+                return await once()
+            except Unavailable as error:
+                failure = error
+            except (ClientError, ConnectionError, TimeoutError, ValueError) as error:
+                what = str(error) or type(error).__name__
+                failure = NoAnswer(f"{self.url} does not answer ({what}): is `fed up` running, and FED_URL right?")
+            if time.monotonic() + delay > until:
+                raise failure
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, LONGEST_DELAY_S)
+
+    @property
+    def _open(self) -> ClientSession:
+        if self._session is None:
+            raise RuntimeError("use `async with Client(...)`")
+        return self._session
+
+
+def run(url: str, token: str | None, action: Callable[[Client], Awaitable[T]], patience_s: float = PATIENCE_S) -> T:
+    """`action` with a client, for callers without a loop."""
+
+    async def main() -> T:
+        async with Client(url, token, patience_s) as client:
+            return await action(client)
+
+    return asyncio.run(main())
+
+
+async def _check(response: ClientResponse) -> None:
+    """Raise what a problem document tells."""
+    if response.status < 400:
+        return
+    raw = await response.read()
+    try:
+        body = json.loads(raw)
+        detail = str(body.get("detail") or body.get("title") or "")
+        faults = [Fault(each["field"], each["message"], each["document"], each["line"]) for each in body.get("faults", ())]
+    except (ValueError, AttributeError, KeyError):
+        detail, faults = f"{response.status} {response.reason}", []
+    raise BY_STATUS.get(response.status, FedError)(detail, faults)
+
+
+def _part(name: str) -> str:
+    return quote(name, safe="@:")
+
+
+def _given(query: Mapping[str, str | None] | None) -> dict[str, str]:
+    return {name: value for name, value in (query or {}).items() if value is not None}
