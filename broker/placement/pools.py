@@ -101,8 +101,9 @@ class PoolState:
         self.backlog_hours += share_hours
 
     def _spare(self, task: Resources, tasks: int, released: Resources) -> Resources:
-        """What the first that waits leaves over at its start, by sums. Where the sums would do now and only broken-up nodes keep it
-        out, the nodes with the most room are kept for it: else small tasks would for ever keep every node from a large one."""
+        """What the first that waits leaves over at its start, by sums. Where the sums would do now and only broken-up nodes
+        keep it out, the nodes with the most room are kept for it: else small tasks would for ever keep every node from a large
+        one."""
         need = task * tasks
         by_sum = self.total + released - need
         if not need.fits(self.total):

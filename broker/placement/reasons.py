@@ -16,16 +16,19 @@ MOST_TOLD = 3
 
 
 def objected(objections: Mapping[str, tuple[Objection, ...]]) -> Passed:
-    """Every site objects. Those where it will pass by itself, or by an admin's word, are named first."""
+    """Every site objects. Where for some that will pass by itself, or by an admin's word, only they are named."""
     if not objections:
         return Passed("no site is registered", ("a site",))
-    passing = {site: all_of for site, all_of in objections.items() if not any(each.kind.is_lasting for each in all_of)}
-    told = passing or objections
-    texts = [f"{site}: {listed([each.text for each in all_of], MOST_TOLD, ', ')}" for site, all_of in told.items()]
-    helps = dict.fromkeys(each.help for all_of in told.values() for each in all_of if each.help)
+    lasting = {site: tuple(each for each in said if each.kind.is_lasting) for site, said in objections.items()}
+    passing = {site: said for site, said in objections.items() if not lasting[site]}
+    told = passing or lasting
+    texts = [f"{site}: {listed([each.text for each in said], MOST_TOLD, ', ')}" for site, said in told.items()]
+    cures = [tuple(each.help for each in said) for said in told.values()]
     lead = "no site takes it now" if passing else "no site can run it"
-    others = f"; {len(objections) - len(passing)} others can never run it" if passing and len(objections) > len(passing) else ""
-    return Passed(f"{lead}: {listed(texts, MOST_TOLD)}{others}", tuple(helps)[:MOST_TOLD])
+    others = len(objections) - len(told)
+    more = f"; {others} {'other' if others == 1 else 'others'} can never run it" if others else ""
+    helps = tuple(" and ".join(cure) for cure in cures if all(cure))
+    return Passed(f"{lead}: {listed(texts, MOST_TOLD)}{more}", helps[:MOST_TOLD])
 
 
 def waits(shape: Shape, option: Option, hours: float, here: Option | None) -> Passed:

@@ -28,7 +28,9 @@ def sum_of_money(money: float, currency: str) -> str:
 
 def mass(kg: float) -> str:
     """Carbon: `1.2 kg CO2`, `35 g CO2`."""
-    return f"{kg:.1f} kg CO2" if kg >= 1 else f"{kg * 1000:.2g} g CO2"
+    if kg >= 1:
+        return f"{kg:.1f} kg CO2"
+    return f"{kg * 1000:.0f} g CO2" if kg >= 0.01 else f"{kg * 1000:.2g} g CO2"
 
 
 def listed(texts: list[str], most: int, joint: str = "; ") -> str:

@@ -9,7 +9,7 @@ import time
 from broker.jobs.model import Weights
 from broker.placement.assign import plan
 from broker.placement.view import Held, PlanInput, QueuedClass, SiteView
-from tests.broker.placement.worlds import NOW, a_link, a_shape, a_view, a_world, waiting
+from tests.broker.placement.worlds import NOW, a_link, a_shape, a_view, a_world
 from topology.resources import Resources
 
 CLASSES = 500
@@ -24,7 +24,7 @@ def sites(count: int, nodes: int, is_full: bool) -> list[SiteView]:
         gpus = {"a100": 8} if number % 3 == 0 else {}
         ends = [[NOW + chance.uniform(0, 7200) for _ in range(125)] for _ in range(4)]
         held = tuple(Held("cpu", Resources(cpus), 1, tuple(some)) for cpus, some in zip((1, 2, 4, 8), ends, strict=True))
-        free = [32 if node < 30 else 0 for node in range(nodes)] if is_full else None
+        free = [32 if node < 62 else 0 for node in range(nodes)] if is_full else None
         views.append(a_view(f"site{number:02}", 64, nodes, gpus, free, held if is_full else (), speed=1 + number % 4 / 4))
     return views
 

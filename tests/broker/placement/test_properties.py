@@ -1,0 +1,143 @@
+"""What must hold for any queue over any federation."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from broker.jobs.model import Weights
+from broker.placement.assign import plan
+from broker.placement.shares import Shares
+from broker.placement.view import Placement, PlanInput, SiteView
+from tests.broker.placement.worlds import a_link, a_shape, a_view, a_world, running, waiting
+from topology.room import Room
+
+SITES = ("ams", "fra", "osl")
+DATASETS = ("corpus", "images")
+PRIORITIES = (10, 50, 90)
+
+shapes = st.builds(
+    a_shape,
+    run_hours=st.sampled_from([0.1, 1, 3]),
+    tasks=st.integers(1, 6),
+    cpus=st.sampled_from([0.5, 1, 3]),
+    gpus=st.sampled_from([0, 0, 1]),
+    inputs=st.lists(st.sampled_from(DATASETS), max_size=2, unique=True).map(tuple),
+    priority=st.sampled_from(PRIORITIES),
+    objective=st.sampled_from([Weights(), Weights(1, 1, 0), Weights(0, 0, 1)]),
+)
+
+
+@st.composite
+def views(draw: st.DrawFn, name: str) -> SiteView:
+    held = draw(st.integers(0, 4))
+    return a_view(
+        name,
+        cpus=draw(st.sampled_from([2, 4, 8])),
+        nodes=draw(st.integers(1, 4)),
+        gpus={"a100": 2} if draw(st.booleans()) else {},
+        held=(running(held, until=draw(st.sampled_from([0.25, 1, 5]))),) if held else (),
+        speed=draw(st.sampled_from([1.0, 2.0])),
+    )
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> PlanInput:
+    sites = [draw(views(name)) for name in SITES]
+    chosen = draw(st.lists(shapes, min_size=1, max_size=6, unique=True))
+    classes = [waiting(shape, draw(st.integers(1, 8)), draw(st.integers(0, 99))) for shape in chosen]
+    links = [a_link(a, b, draw(st.sampled_from([0.5, 2]))) for a in SITES for b in SITES if a != b and draw(st.booleans())]
+    at = {name: draw(st.sampled_from(["ams", "osl", "ams fra"])) for name in DATASETS}
+    return a_world(*sites, classes=classes, links=links, at=at)
+
+
+def rooms_after(world: PlanInput, placements: Iterable[Placement]) -> dict[str, Room]:
+    """What is left at each site; fails when something was placed that does not fit whole."""
+    rooms = {view.site.name: view.rooms["cpu"] for view in world.sites}
+    for view in world.sites:
+        for held in view.held:
+            room = rooms[view.site.name]
+            left = room.take(held.task, min(room.fit(held.task), held.tasks * len(held.ends)))
+            assert left is not None
+            rooms[view.site.name] = left
+    for placement in placements:
+        task = placement.shape.resources.on(placement.gpu_type)
+        left = rooms[placement.site].take(task, placement.shape.tasks * placement.count)
+        assert left is not None
+        rooms[placement.site] = left
+    return rooms
+
+
+@given(worlds())
+@settings(max_examples=300, deadline=None)
+def test_nothing_is_placed_beyond_room_and_gangs_are_whole(world):
+    rooms_after(world, plan(world).placements)
+
+
+@given(worlds())
+@settings(max_examples=200, deadline=None)
+def test_each_job_is_placed_at_most_once_or_its_class_has_a_reason(world):
+    made = plan(world)
+    counts = defaultdict(int)
+    for placement in made.placements:
+        assert placement.count > 0
+        counts[placement.shape] += placement.count
+    for queued in world.classes:
+        assert counts[queued.shape] <= queued.count
+        assert (counts[queued.shape] < queued.count) == (queued.shape in made.passed)
+
+
+@given(worlds(), st.randoms())
+@settings(max_examples=100, deadline=None)
+def test_the_order_of_the_input_does_not_matter(world, chance):
+    classes, sites = list(world.classes), list(world.sites)
+    chance.shuffle(classes)
+    chance.shuffle(sites)
+    assert plan(replace(world, classes=tuple(classes), sites=tuple(sites))) == plan(world)
+
+
+@given(worlds())
+@settings(max_examples=200, deadline=None)
+def test_booked_shares_never_exceed_a_link(world):
+    made = plan(world)
+    booked = defaultdict(float)
+    for booking in made.bookings:
+        for name in booking.links:
+            booked[name] += booking.share_gbps
+    assert all(share <= world.topology.links[name].bandwidth_gbps * (1 + 1e-9) for name, share in booked.items())
+    assert len({(booking.dataset, booking.target) for booking in made.bookings}) == len(made.bookings)
+    assert all(free >= 0 for free in Shares.of(world.topology, made.bookings).free_gbps.values())
+
+
+@given(worlds())
+@settings(max_examples=200, deadline=None)
+def test_what_is_missing_has_a_booking_and_what_is_there_has_none(world):
+    for placement in plan(world).placements:
+        missing = {dataset for dataset in placement.shape.inputs if not world.topology.replica(dataset, placement.site)}
+        assert {booking.dataset for booking in placement.bookings} == missing
+        assert {booking.target for booking in placement.bookings} <= {placement.site}
+
+
+@given(worlds())
+@settings(max_examples=200, deadline=None)
+def test_lower_priorities_change_nothing_for_higher_ones(world):
+    highest = max(queued.shape.priority for queued in world.classes)
+    upper = tuple(queued for queued in world.classes if queued.shape.priority == highest)
+    of_all = [placement for placement in plan(world).placements if placement.shape.priority == highest]
+    assert of_all == list(plan(replace(world, classes=upper)).placements)
+
+
+@given(worlds())
+@settings(max_examples=200, deadline=None)
+def test_a_class_that_found_no_room_has_none_left_at_the_end_either(world):
+    made = plan(world)
+    rooms = rooms_after(world, made.placements)
+    for shape, passed in made.passed.items():
+        is_for_room_alone = "would cost more" not in passed.reason and "kept for" not in passed.reason
+        if passed.reason.startswith("waits") and is_for_room_alone and shape.priority == PRIORITIES[-1] and not shape.inputs:
+            kind = "a100" if shape.resources.gpus.count else None
+            assert all(room.fit(shape.resources.on(kind)) < shape.tasks for room in rooms.values())
