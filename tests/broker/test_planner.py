@@ -1,0 +1,287 @@
+"""The leader's loop on the store's twin: what it writes, and what it leaves alone."""
+
+import asyncio
+import multiprocessing
+from dataclasses import replace
+
+import pytest
+
+from broker.clock import SystemClock
+from broker.config import KeepFinished, Settings
+from broker.context import Context
+from broker.housekeeping import SPEC_GRACE_S, Housekeeping
+from broker.jobs.lifecycle import Requeued, fold
+from broker.jobs.model import Ask, End, Ending, JobSpec, JobState, Phase, TaskResources, Wish
+from broker.members import Right
+from broker.metrics import Metrics
+from broker.plan_process import PlanProcess, plan_here
+from broker.planner import Planner
+from broker.records import Health, Holder, SiteStatus, Submission
+from broker.store import keys as kinds
+from broker.store.base import Fence, Fenced, Saved
+from broker.store.keys import Keys
+from broker.store.ledger import Erase, Ledger, Save
+from broker.store.memory import MemoryServer, MemoryStore
+from broker.store.mirror import Mirror
+from broker.world import World
+from tests.broker.placement.worlds import a_dataset, a_link, a_view
+from topology.dataset import Dataset, Replica
+from topology.link import GIB
+
+KEYS = Keys("fed")
+
+
+class Leader:
+    """One process that leads, over a twin of the store; another, `elsewhere`, writes to the same store unseen."""
+
+    def __init__(self, **settings):
+        self.clock = MovableClock()
+        self.server = MemoryServer(self.clock)
+        store = MemoryStore(self.server)
+        mirror = Mirror(store, KEYS, self.clock)
+        self.world = World(mirror)
+        self.context = Context(Settings(**settings), self.clock, self.world, Ledger(store, mirror), Metrics())
+        self.elsewhere = Ledger(store, Mirror(store, KEYS, self.clock))
+        self.planner = Planner(self.context)
+        self.right = None
+
+    async def lead(self):
+        """Take leadership."""
+        lease = await MemoryStore(self.server).lease(3600)
+        (result,) = await self.context.ledger.commit([[Save(KEYS.of(kinds.LEADER), Holder("me"), 0, lease.id)]])
+        self.right = Right("", Fence(KEYS.of(kinds.LEADER), result.revision), lease)
+
+    async def save(self, *pairs):
+        """Write records, whatever is there."""
+        drafts = [[Save(key, value, self.world.revision(key))] for key, value in pairs]
+        assert all(isinstance(result, Saved) for result in await self.context.ledger.commit(drafts))
+
+    async def sites(self, *views):
+        """Register sites that are up, with the rooms of their views."""
+        for view in views:
+            name = view.site.name
+            status = SiteStatus(name, Health.UP, rooms=view.rooms)
+            await self.save((KEYS.of(kinds.SITES, name), view.site), (KEYS.of(kinds.SITE_STATUS, name), status))
+
+    async def jobs(self, count, first=0, **spec):
+        """Submit jobs of one class."""
+        spec = JobSpec("default", ("true",), **spec)
+        names = [f"j{number:04}" for number in range(first, first + count)]
+        await self.save(*((wish_key(name), Wish(name, name, "default", self.clock.now(), "me", spec)) for name in names))
+        return names
+
+    async def turn(self):
+        return await self.planner.turn(self.right)
+
+    def phases(self):
+        return {name: job.state.phase for name, job in self.world.jobs.items()}
+
+    def count(self, metric, **labels):
+        return self.context.metrics.registry.get_sample_value(metric, labels) or 0
+
+
+class MovableClock(SystemClock):
+    """The machine's clock, but for the time of day, which stands still until it is moved."""
+
+    def __init__(self):
+        self.time = 1e6
+
+    def now(self):
+        return self.time
+
+
+def wish_key(job):
+    return KEYS.of(kinds.WISHES, job)
+
+
+def state_key(job):
+    return KEYS.of(kinds.STATES, job)
+
+
+@pytest.fixture
+async def leader():
+    leader = Leader()
+    await leader.lead()
+    return leader
+
+
+async def test_a_job_without_inputs_is_placed_at_once(leader):
+    await leader.sites(a_view("ams"))
+    (job,) = await leader.jobs(1)
+    await leader.turn()
+    state = leader.world.jobs[job].state
+    assert state.phase is Phase.PLACED
+    assert (state.attempt.number, state.attempt.site, state.attempt.pool) == (1, "ams", "cpu")
+    assert leader.count("fed_placements_total", site="ams") == 1
+
+
+async def test_what_has_no_room_waits_with_a_reason_for_its_class(leader):
+    # 8 cpus: of ten jobs two are left over
+    await leader.sites(a_view("ams", cpus=8))
+    await leader.jobs(10)
+    await leader.turn()
+    assert list(leader.phases().values()).count(Phase.PENDING) == 2
+    (passed,) = leader.planner.reasons.values()
+    assert passed.reason == "waits for ams/cpu, about 10 min: short of 1 cpus"
+    await leader.turn()
+    assert list(leader.phases().values()).count(Phase.PENDING) == 2
+
+
+async def test_missing_inputs_are_booked_once_with_the_placement_that_needs_them(leader):
+    await leader.sites(a_view("ams", cpus=1), a_view("fra"))
+    dataset = a_dataset()
+    await leader.save(
+        (KEYS.dataset(dataset), Dataset(dataset, 36 * GIB)),
+        (KEYS.replica(dataset, "ams"), Replica(dataset, "ams", "corpus")),
+        (KEYS.of(kinds.LINKS, "ams:fra"), a_link("ams", "fra")),
+    )
+    await leader.jobs(3, inputs=(dataset,), resources=TaskResources(cpus=2))
+    await leader.turn()
+    assert set(leader.phases().values()) == {Phase.STAGING}
+    assert leader.world.bookings["fra"][dataset].gib == 36
+
+
+async def test_a_job_whose_replica_went_meanwhile_is_left_to_the_next_turn(leader):
+    await leader.sites(a_view("ams"))
+    dataset = a_dataset()
+    replica = KEYS.replica(dataset, "ams")
+    await leader.save((KEYS.dataset(dataset), Dataset(dataset, GIB)), (replica, Replica(dataset, "ams", "corpus")))
+    (job,) = await leader.jobs(1, inputs=(dataset,))
+
+    async def lose_the_replica_while_planning(given):
+        await leader.elsewhere.commit([[Erase(replica, leader.world.revision(replica))]])
+        return await plan_here(given)
+
+    leader.planner = Planner(leader.context, lose_the_replica_while_planning)
+    await leader.turn()
+    assert leader.phases()[job] is Phase.PENDING
+    assert leader.count("fed_write_conflicts_total", writer="planner") == 1
+
+
+async def test_a_cancel_that_crosses_the_placement_wins(leader):
+    await leader.sites(a_view("ams"))
+    (job,) = await leader.jobs(1)
+    wish = replace(leader.world.jobs[job].wish, cancel=Ask("eva", "wrong data", 5.0))
+
+    async def cancel_while_planning(given):
+        await leader.elsewhere.commit([[Save(wish_key(job), wish, leader.world.revision(wish_key(job)))]])
+        return await plan_here(given)
+
+    leader.planner = Planner(leader.context, cancel_while_planning)
+    await leader.turn()
+    assert leader.phases()[job] is Phase.PENDING
+    assert leader.count("fed_write_conflicts_total", writer="planner") == 1
+
+
+async def test_a_pending_job_is_cancelled_on_request(leader):
+    (job,) = await leader.jobs(1)
+    await leader.save((wish_key(job), replace(leader.world.jobs[job].wish, cancel=Ask("eva", "wrong data", 5.0))))
+    await leader.turn()
+    state = leader.world.jobs[job].state
+    assert (state.phase, state.reason) == (Phase.CANCELLED, "cancelled by eva: wrong data")
+
+
+async def test_a_job_that_waited_too_long_fails_with_the_reason(leader):
+    await leader.sites(a_view("ams", cpus=2))
+    (job,) = await leader.jobs(1, resources=TaskResources(cpus=4), max_wait_s=7200)
+    leader.clock.time += 7199
+    await leader.turn()
+    assert leader.phases()[job] is Phase.PENDING
+    leader.clock.time += 1
+    await leader.turn()
+    state = leader.world.jobs[job].state
+    assert state.phase is Phase.FAILED
+    assert state.reason == "waited 2.0 h: no site can run it: ams: short of 2 cpus on each node of pool cpu"
+
+
+async def test_a_job_that_comes_back_from_a_lost_site_waits_anew(leader):
+    (job,) = await leader.jobs(1, max_wait_s=600)
+    await leader.sites(a_view("ams"))
+    await leader.turn()
+    leader.clock.time += 3600
+    lost = End(leader.clock.time, Ending.SITE_LOST)
+    await leader.save((state_key(job), fold(leader.world.jobs[job].state, [Requeued("ams is lost", lost)])))
+    await leader.save((KEYS.of(kinds.SITE_STATUS, "ams"), SiteStatus("ams", Health.DOWN, is_lost=True)))
+    await leader.turn()
+    assert leader.phases()[job] is Phase.PENDING
+
+
+async def test_a_leader_that_lost_its_right_places_nothing(leader):
+    await leader.sites(a_view("ams"))
+    (job,) = await leader.jobs(1)
+    await leader.right.lease.close()
+    with pytest.raises(Fenced):
+        await leader.turn()
+    assert leader.server.get([state_key(job)]) == [None]
+
+
+async def test_news_is_planned_at_once_and_a_long_queue_in_several_turns():
+    leader = Leader()
+    await leader.lead()
+    await leader.sites(a_view("ams", cpus=64, nodes=100))
+    loop = asyncio.ensure_future(leader.planner.run(leader.right))
+    mirror = asyncio.ensure_future(leader.world.mirror.run())
+    async with asyncio.timeout(20):
+        await leader.jobs(2500)
+        changed = leader.world.signals.subscribe(kinds.STATES)
+        while leader.world.count_at("ams") < 2500:
+            await changed.wait()
+            changed.clear()
+    for task in (loop, mirror):
+        task.cancel()
+    await asyncio.gather(loop, mirror, return_exceptions=True)
+    assert {job.state.phase for job in leader.world.jobs.values()} == {Phase.PLACED}
+
+
+async def test_a_process_that_dies_is_started_again_and_plans_on(leader):
+    await leader.sites(a_view("ams"))
+    process = PlanProcess(leader.context.metrics)
+    leader.planner = Planner(leader.context, process)
+    try:
+        (first,) = await leader.jobs(1)
+        await leader.turn()
+        for worker in multiprocessing.active_children():
+            worker.kill()
+            await asyncio.to_thread(worker.join)
+        (second,) = await leader.jobs(1, first=1)
+        await leader.turn()
+    finally:
+        await process.close()
+    assert leader.phases() == {first: Phase.PLACED, second: Phase.PLACED}
+    assert leader.count("fed_bugs_total", where="plan process") == 1
+
+
+async def test_finished_jobs_go_by_age_and_by_count():
+    # kept are 3, for 1 h = 3600 s: of five the first is past its hour, and the second one too many
+    leader = Leader(keep_finished=KeepFinished(hours=1, count=3))
+    await leader.lead()
+    names = await leader.jobs(5)
+    ages = (4000, 3000, 2000, 1000, 0)
+    for name, age in zip(names, ages, strict=True):
+        await leader.save((state_key(name), JobState(name, Phase.CANCELLED, finished_at=leader.clock.now() - age)))
+    await Housekeeping(leader.context).turn(leader.right)
+    assert sorted(leader.world.jobs) == names[2:]
+    assert leader.server.get([wish_key(names[0]), state_key(names[0])]) == [None, None]
+
+
+async def test_a_spec_without_jobs_goes_after_a_while_unless_it_was_written_anew(leader):
+    spec = KEYS.of(kinds.SPECS, "abc")
+    keeping = Housekeeping(leader.context)
+    for _ in range(2):
+        await leader.save((spec, JobSpec("default")))
+        await keeping.turn(leader.right)
+        leader.clock.time += SPEC_GRACE_S - 1
+        await keeping.turn(leader.right)
+        assert leader.world.revision(spec)
+    leader.clock.time += 1
+    await keeping.turn(leader.right)
+    assert not leader.world.revision(spec)
+
+
+async def test_an_idempotency_key_is_kept_for_a_day(leader):
+    key = KEYS.of(kinds.SUBMISSIONS, "default", "k")
+    await leader.save((key, Submission("default", "k", "hash", "seed", 1, leader.clock.now())))
+    for hours, is_there in ((23.9, True), (0.2, False)):
+        leader.clock.time += hours * 3600
+        await Housekeeping(leader.context).turn(leader.right)
+        assert bool(leader.world.submissions) is is_there
