@@ -78,7 +78,7 @@ async def running_broker(
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(_listener(settings))
         url = settings.url or f"http://{settings.listen.host}:{listener.getsockname()[1]}"
-        records = store or await stack.enter_async_context(_store(settings, clock))
+        records = store if store is not None else await stack.enter_async_context(_store(settings, clock))
         mirror = Mirror(records, Keys(settings.federation), clock)
         context = Context(settings, clock, World(mirror), Ledger(records, mirror), Metrics())
         registry = _registry(stack, context, records, open_site)

@@ -12,6 +12,7 @@ to `patience_s`: a broker that restarts is not noticed.
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import secrets
 import time
@@ -147,7 +148,7 @@ class Client:
         sent = {**(headers or {}), **({"Content-Type": "application/json"} if content is not None else {})}
 
         async def once() -> Json:
-            async with self._open.request(method, self.url + path, data=content, params=_given(query), headers=sent) as response:
+            async with self._open.request(method, self.url + path, data=_body(content), params=_given(query), headers=sent) as response:
                 await _check(response)
                 answer: Json = json.loads(await response.read() or b"{}")
                 return answer
@@ -218,6 +219,11 @@ async def _check(response: ClientResponse) -> None:
     except (ValueError, AttributeError, KeyError):
         detail, faults = f"{response.status} {response.reason}", []
     raise BY_STATUS.get(response.status, FedError)(detail, faults)
+
+
+def _body(content: bytes | None) -> io.BytesIO | None:
+    """Sent in pieces, so that a large one does not hold the loop."""
+    return None if content is None else io.BytesIO(content)
 
 
 def _part(name: str) -> str:

@@ -14,6 +14,7 @@ from broker.api.changes import update
 from broker.api.finding import job_of_request, whole_number
 from broker.api.services import SERVICES, Services, answer
 from broker.api.views import Shown, job_view
+from broker.documents import body_of
 from broker.errors import Fault, Invalid, NotFound
 from broker.jobs.model import Ask, Phase, Wish, shape_of
 from broker.store import keys as kinds
@@ -42,7 +43,7 @@ async def list_jobs(request: web.Request) -> web.Response:
 async def show_job(request: web.Request) -> web.Response:
     """One job, with its spec."""
     job = await job_of_request(request)
-    return answer({**shown(request.app[SERVICES], job), "spec": job.spec})
+    return answer({**shown(request.app[SERVICES], job), "spec": body_of(job.spec, name=job.wish.name)})
 
 
 @routes.post("/v1/jobs/{job}/cancel")

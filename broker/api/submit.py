@@ -98,14 +98,10 @@ def pinned(world: World, bodies: Sequence[JobBody]) -> list[NewJob]:
 
 def _dataset(world: World, tenant: str, name: str, version: str | None) -> DatasetId:
     """The version named, or the newest. Raises Invalid."""
-    if version is not None:
-        dataset = DatasetId(tenant, name, version)
-        if dataset in world.datasets:
-            return dataset
-        raise Invalid(faults=[Fault("inputs", f"tenant {tenant} has no dataset {name}@{version}: apply it first")])
-    found = newest(world, tenant, name)
-    if found is None:
-        raise Invalid(faults=[Fault("inputs", f"tenant {tenant} has no dataset {name}: apply it first")])
+    found = newest(world, tenant, name) if version is None else DatasetId(tenant, name, version)
+    if found is None or found not in world.datasets:
+        wanted = name if version is None else f"{name}@{version}"
+        raise Invalid(faults=[Fault("inputs", f"tenant {tenant} has no dataset {wanted}: apply it first")])
     return found
 
 

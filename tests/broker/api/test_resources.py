@@ -1,0 +1,144 @@
+"""What the federation is made of, over HTTP."""
+
+import pytest
+
+from adapters.twin import Behaviour
+from broker.errors import InConflict, Invalid, NotFound
+
+ENDLESS = Behaviour(seconds=10_000.0)
+LINK = {"from": "ams", "to": "fra", "bandwidth_gbps": 10.0}
+
+
+def a_dataset(name="corpus", *sites, **more):
+    return {"name": name, "replicas": [{"site": site, "path": name} for site in sites], **more}
+
+
+@pytest.fixture
+async def two_sites(fed, federation):
+    for name in ("ams", "fra"):
+        await fed.put("sites", name, federation.site(name))
+
+
+@pytest.mark.usefixtures("two_sites")
+async def test_what_is_declared_is_shown_and_listed(fed):
+    await fed.put("links", "ams:fra", LINK)
+    await fed.put("datasets", "corpus@1", a_dataset("corpus", "ams"))
+    await fed.put("tenants", "vision", {"name": "vision", "max_pending": 5})
+    assert [site["name"] for site in (await fed.list("sites"))["items"]] == ["ams", "fra"]
+    assert (await fed.get("links", "ams:fra"))["bandwidth_gbps"] == 10.0
+    assert (await fed.get("datasets", "corpus"))["replicas"] == [{"site": "ams", "path": "corpus"}]
+    assert (await fed.get("datasets", "corpus@1"))["sites"] == ["ams"]
+    assert [tenant["name"] for tenant in (await fed.list("tenants"))["items"]] == ["default", "vision"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "body", "field"),
+    [
+        ("links", "ams:osl", {"from": "ams", "to": "osl", "bandwidth_gbps": 1.0}, "to"),
+        ("links", "ams:fra", {**LINK, "bandwidth_gbps": 0}, "bandwidth_gbps"),
+        ("links", "fra:ams", LINK, "name"),
+        ("datasets", "corpus", a_dataset("corpus", "ams", "osl"), "replicas.1.site"),
+        ("datasets", "corpus@2", a_dataset("corpus", "ams"), "name"),
+        ("datasets", "corpus", a_dataset("corpus", "ams", tenant="nobody"), "tenant"),
+        ("tenants", "vision", {"name": "vision", "max_pending": -1}, "max_pending"),
+        ("sites", "osl", {"name": "osl"}, "engine"),
+    ],
+)
+@pytest.mark.usefixtures("two_sites")
+async def test_a_wrong_document_is_refused_whole_by_its_field(fed, kind, name, body, field):
+    before = await fed.list(kind)
+    with pytest.raises(Invalid) as caught:
+        await fed.put(kind, name, body)
+    assert field in [fault.field for fault in caught.value.faults]
+    assert [item["name"] for item in (await fed.list(kind))["items"]] == [item["name"] for item in before["items"]]
+
+
+@pytest.mark.parametrize("kind", ["sites", "links", "datasets", "tenants"])
+async def test_what_is_not_there_is_not_found(fed, kind):
+    with pytest.raises(NotFound):
+        await fed.get(kind, "nothing")
+    with pytest.raises(NotFound):
+        await fed.delete(kind, "nothing")
+
+
+async def test_a_cordoned_site_takes_no_jobs_until_uncordoned_and_applying_it_anew_changes_nothing(fed, federation):
+    await fed.put("sites", "ams", federation.site("ams"))
+    await fed.cordon("ams")
+    await fed.put("sites", "ams", federation.site("ams", region="eu-west"))
+    job = await fed.submit({"name": "hello", "command": ["true"]})
+    assert (await fed.get("sites", "ams"))["admission"] == "cordoned"
+    assert "cordoned" in (await fed.why(job["id"]))["reason"]
+    await fed.cordon("ams", is_cordoned=False)
+    assert (await fed.wait(job["id"], 10))["phase"] == "succeeded"
+    with pytest.raises(NotFound):
+        await fed.cordon("osl")
+
+
+async def test_a_site_with_jobs_is_neither_removed_nor_exchanged(fed, federation, phase_of):
+    federation.behaviour = ENDLESS
+    await fed.put("sites", "ams", federation.site("ams"))
+    job = await fed.submit({"name": "hello", "command": ["true"]})
+    await phase_of(job["id"], "running")
+    with pytest.raises(InConflict, match=job["id"]):
+        await fed.delete("sites", "ams")
+    with pytest.raises(InConflict, match=job["id"]):
+        await fed.put("sites", "ams", {**federation.site("ams"), "storage": {"url": "file:///elsewhere"}})
+    await fed.cancel(job["id"])
+    await fed.wait(job["id"], 10)
+    await fed.delete("sites", "ams")
+    assert (await fed.list("sites"))["items"] == []
+
+
+@pytest.mark.usefixtures("two_sites")
+async def test_a_site_that_links_lead_to_is_not_removed(fed):
+    await fed.put("links", "ams:fra", LINK)
+    with pytest.raises(InConflict, match="links ams:fra"):
+        await fed.delete("sites", "fra")
+    await fed.delete("links", "ams:fra")
+    await fed.delete("sites", "fra")
+
+
+@pytest.mark.usefixtures("two_sites")
+async def test_a_dataset_that_a_job_waits_for_is_not_removed_nor_its_last_site(fed):
+    await fed.put("datasets", "corpus", a_dataset("corpus", "ams"))
+    reads = {"name": "reads", "command": ["true"], "inputs": [{"dataset": "corpus"}], "resources": {"cpus": 1000.0}}
+    job = await fed.submit(reads)
+    for kind, name in (("datasets", "corpus"), ("sites", "ams")):
+        with pytest.raises(InConflict, match=job["id"]):
+            await fed.delete(kind, name)
+    await fed.cancel(job["id"])
+    await fed.wait(job["id"], 10)
+    await fed.delete("datasets", "corpus")
+    assert (await fed.list("datasets"))["items"] == []
+
+
+@pytest.mark.usefixtures("two_sites")
+async def test_a_version_never_changes_but_gains_replicas(fed):
+    await fed.put("datasets", "corpus", a_dataset("corpus", "ams", size_bytes=10))
+    await fed.put("datasets", "corpus", a_dataset("corpus", "fra"))
+    assert (await fed.get("datasets", "corpus"))["sites"] == ["ams", "fra"]
+    with pytest.raises(InConflict, match="size_bytes"):
+        await fed.put("datasets", "corpus", a_dataset("corpus", "ams", size_bytes=11))
+
+
+@pytest.mark.usefixtures("two_sites")
+async def test_inputs_are_pinned_to_the_newest_version_of_the_tenant_or_of_all(fed):
+    await fed.put("tenants", "vision", {"name": "vision"})
+    for version in ("1", "2"):
+        await fed.put("datasets", f"corpus@{version}", a_dataset("corpus", "ams", version=version))
+
+    async def pinned(tenant, **wanted):
+        body = {"name": "reads", "tenant": tenant, "command": ["true"], "inputs": [{"dataset": "corpus", **wanted}]}
+        return (await fed.job((await fed.submit(body))["id"]))["spec"]["inputs"][0]["dataset"]
+
+    assert await pinned("vision") == "default/corpus@2"
+    assert await pinned("vision", version="1") == "default/corpus@1"
+    await fed.put("datasets", "corpus", a_dataset("corpus", "fra", tenant="vision"))
+    assert await pinned("vision") == "vision/corpus@1"
+
+
+async def test_a_tenant_with_jobs_is_not_removed(fed):
+    await fed.put("tenants", "vision", {"name": "vision"})
+    await fed.submit({"name": "hello", "tenant": "vision", "command": ["true"]})
+    with pytest.raises(InConflict, match="belong to it"):
+        await fed.delete("tenants", "vision")
