@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from adapters.base import (
@@ -158,7 +158,7 @@ class EngineTwin:
                 self._forget(native_id)
 
     def reports(self, federation: str) -> dict[RunName, Report]:
-        """What is listed of a federation; of several runs of one name the one that matters most: running, then over, then queued."""
+        """What is listed of a federation; of several runs of one name that which matters most: running, over, queued."""
         self.advance()
         found: dict[RunName, Report] = {}
         for held in self._runs.values():
@@ -240,8 +240,8 @@ class EngineTwin:
             return False
         if run.claim:
             if run.claim in self.claims:
-                held.report = Report(
-                    run.name, held.native_id, SiteState.FAILED, None, at, None, None, EndReason.CLAIMED, "its claim exists", run.pool
+                held.report = replace(
+                    held.report, state=SiteState.FAILED, ended_at=at, reason=EndReason.CLAIMED, message="its claim exists"
                 )
                 self._over[held.native_id] = at
                 return True

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from broker.jobs.model import Attempt, Decision, End, JobState, Phase
 from topology.dataset import DatasetId
@@ -126,28 +127,25 @@ def step(job: JobState, event: Event) -> JobState:
         raise ImpossibleEvent(f"{type(event).__name__} while job {job.id} is {job.phase}")
     if isinstance(event, GaveUp | Cancelled) and event.end is not None and not job.phase.is_at_site:
         raise ImpossibleEvent(f"{type(event).__name__} with an attempt's end while job {job.id} is {job.phase} and has none open")
-    job = replace(job, phase=phase)
     match event:
         case Placed(at, site, pool, gpu_type, decision):
             attempt = Attempt(len(job.attempts) + 1, site, pool, at, gpu_type, decision)
-            return replace(job, attempts=(*job.attempts, attempt), not_before=None, reason="")
+            return replace(job, phase=phase, attempts=(*job.attempts, attempt), not_before=None, reason="")
         case Staged(at):
-            return _with_attempt(job, replace(job.attempt, staged_at=at))
+            return replace(job, phase=phase, attempts=_with(job, staged_at=at))
         case Accepted(at, native_id):
-            return _with_attempt(job, replace(job.attempt, accepted_at=at, native_id=native_id))
+            return replace(job, phase=phase, attempts=_with(job, accepted_at=at, native_id=native_id))
         case Started(at):
-            return _with_attempt(job, replace(job.attempt, started_at=at))
+            return replace(job, phase=phase, attempts=_with(job, started_at=at))
         case Exited(at, exit_code):
-            return _with_attempt(job, replace(job.attempt, end=End(at, exit_code=exit_code)))
+            return replace(job, phase=phase, attempts=_with(job, end=End(at, exit_code=exit_code)))
         case Succeeded(at, outputs):
-            return replace(job, finished_at=at, outputs=outputs, reason="")
+            return replace(job, phase=phase, finished_at=at, outputs=outputs, reason="")
         case Requeued(reason, end, not_before):
-            job = _with_attempt(job, replace(job.attempt, end=end))
-            return replace(job, reason=reason, not_before=not_before)
+            return replace(job, phase=phase, attempts=_with(job, end=end), reason=reason, not_before=not_before)
         case GaveUp(at, reason, end) | Cancelled(at, reason, end):
-            if end is not None:
-                job = _with_attempt(job, replace(job.attempt, end=end))
-            return replace(job, reason=reason, finished_at=at)
+            attempts = job.attempts if end is None else _with(job, end=end)
+            return replace(job, phase=phase, attempts=attempts, reason=reason, finished_at=at)
 
 
 def fold(job: JobState, events: Iterable[Event]) -> JobState:
@@ -157,5 +155,6 @@ def fold(job: JobState, events: Iterable[Event]) -> JobState:
     return job
 
 
-def _with_attempt(job: JobState, attempt: Attempt) -> JobState:
-    return replace(job, attempts=(*job.attempts[:-1], attempt))
+def _with(job: JobState, **changes: Any) -> tuple[Attempt, ...]:
+    """The attempts, with changes to the current one."""
+    return (*job.attempts[:-1], replace(job.attempt, **changes))
