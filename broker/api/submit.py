@@ -21,7 +21,7 @@ from broker.documents import JobBody, job_of
 from broker.documents.fields import Body
 from broker.documents.reading import check, load_json
 from broker.errors import Fault, Invalid
-from broker.jobs.model import JobSpec, JobState, Shape, Wish, shape_of
+from broker.jobs.model import DEFAULT_TENANT, JobSpec, JobState, Shape, Wish, shape_of
 from broker.placement.explain import can_ever_fit
 from broker.submission import MOST_JOBS, NewJob, Request, known_tenant
 from broker.world import World
@@ -97,12 +97,13 @@ def pinned(world: World, bodies: Sequence[JobBody]) -> list[NewJob]:
 
 
 def _dataset(world: World, tenant: str, name: str, version: str | None) -> DatasetId:
-    """The version named, or the newest. Raises Invalid."""
-    found = newest(world, tenant, name) if version is None else DatasetId(tenant, name, version)
-    if found is None or found not in world.datasets:
-        wanted = name if version is None else f"{name}@{version}"
-        raise Invalid(faults=[Fault("inputs", f"tenant {tenant} has no dataset {wanted}: apply it first")])
-    return found
+    """The version named, or the newest; the tenant's own, else the default tenant's, whose datasets are for all. Raises Invalid."""
+    for owner in (tenant, DEFAULT_TENANT):
+        found = newest(world, owner, name) if version is None else DatasetId(owner, name, version)
+        if found in world.datasets:
+            return found
+    wanted = name if version is None else f"{name}@{version}"
+    raise Invalid(faults=[Fault("inputs", f"tenant {tenant} has no dataset {wanted}, nor has {DEFAULT_TENANT}: apply it first")])
 
 
 def _warnings(services: Services, specs: Sequence[JobSpec]) -> list[str]:
