@@ -1,0 +1,138 @@
+"""A world drawn from a seed: its sites, links, datasets, jobs, and what goes wrong in it when."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from adapters.base import Capabilities
+from broker.jobs.model import DEFAULT_TENANT, INFRASTRUCTURE, Ending, JobSpec, Retry, TaskResources
+from topology.dataset import DatasetId
+from topology.link import Link
+from topology.resources import Resources
+from topology.site import Engine, Pool, Site, Storage
+
+from tests.faults.faults import OF_STORE, Fault, Wrong
+
+NAMES = ("ams", "fra", "osl", "rom")
+TROUBLE_S = 16.0
+"""Faults begin within this time, and jobs are handed in."""
+WITHOUT_MOVING = tuple(ending for ending in INFRASTRUCTURE if ending is not Ending.SITE_LOST)
+
+
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    """Jobs handed in together under one key; some are then asked to end after so many seconds."""
+
+    at: float
+    specs: tuple[JobSpec, ...]
+    cancel_after: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that is settled before the world begins."""
+
+    sites: tuple[Site, ...]
+    capabilities: tuple[Capabilities, ...]
+    links: tuple[Link, ...]
+    datasets: tuple[tuple[DatasetId, str], ...]
+    bulks: tuple[Bulk, ...]
+    brokers: int
+    faults: tuple[Fault, ...]
+
+
+def drawn(chance: random.Random) -> Plan:
+    """One world. Every job fits every site, and every site is linked to all, directly or not: each job can end."""
+    names = NAMES[: chance.choice((2, 2, 3, 3, 4))]
+    sites = tuple(_site(name, chance) for name in names)
+    capabilities = tuple(_capabilities(chance) for _ in names)
+    links = tuple(
+        Link(near, far, chance.choice((4.0, 10.0, 20.0)), latency_ms=5, price_per_gib=0.01)
+        for near in names
+        for far in names
+        if near != far and (abs(names.index(near) - names.index(far)) == 1 or chance.random() < 0.7)
+    )
+    datasets = tuple(
+        (DatasetId(DEFAULT_TENANT, name, "1"), chance.choice(names)) for name in ("corpus", "genome")[: chance.choice((0, 1, 1, 2))]
+    )
+    bulks = _bulks(chance, datasets)
+    brokers = chance.choice((1, 1, 2, 2, 2))
+    return Plan(sites, capabilities, links, datasets, bulks, brokers, _faults(chance, names, brokers))
+
+
+def _site(name: str, chance: random.Random) -> Site:
+    pool = Pool("cpu", chance.choice((2, 2, 3)), Resources(chance.choice((2.0, 4.0)), 8.0))
+    return Site(name, Engine("twin"), (pool,), Storage(f"file:///{name}"), region=name)
+
+
+def _capabilities(chance: random.Random) -> Capabilities:
+    kind = chance.random()
+    if kind < 0.4:
+        return Capabilities(unique_names=True, refuses_stale_epochs=True, settling_s=0.0)
+    return Capabilities(unique_names=kind < 0.55, refuses_stale_epochs=False, settling_s=chance.choice((0.0, 0.5, 1.0)))
+
+
+def _bulks(chance: random.Random, datasets: tuple[tuple[DatasetId, str], ...]) -> tuple[Bulk, ...]:
+    bulks = []
+    for _ in range(chance.choice((1, 2, 2, 3))):
+        specs = tuple(_spec(chance, datasets) for _ in range(chance.choice((1, 2, 3, 9 if chance.random() < 0.2 else 3))))
+        cancels = tuple(chance.uniform(0, 8) if chance.random() < 0.2 else None for _ in specs)
+        bulks.append(Bulk(chance.uniform(0.5, TROUBLE_S - 4), specs, cancels))
+    return tuple(bulks)
+
+
+def _spec(chance: random.Random, datasets: tuple[tuple[DatasetId, str], ...]) -> JobSpec:
+    seconds = chance.choice((0.0, 0.3, 1.0, 3.0)) * chance.uniform(0.5, 1.5)
+    exit_code = 3 if chance.random() < 0.12 else 0
+    has_output = chance.random() < 0.3
+    leaves = "no" if chance.random() < 0.1 else "yes"
+    reasons = chance.choice((INFRASTRUCTURE, INFRASTRUCTURE, (*INFRASTRUCTURE, Ending.PROGRAM_FAILED), WITHOUT_MOVING))
+    return JobSpec(
+        tenant=DEFAULT_TENANT,
+        command=("run", f"{seconds:.3f}", str(exit_code), leaves),
+        tasks=chance.choice((1, 1, 1, 2)),
+        resources=TaskResources(cpus=chance.choice((1.0, 1.0, 2.0)), memory_gib=0.5),
+        inputs=tuple(dataset for dataset, _ in datasets if chance.random() < 0.35),
+        outputs=("words",) if has_output else (),
+        run_time_s=max(seconds, 0.1),
+        walltime_s=seconds / 2 if seconds > 2 and chance.random() < 0.1 else None,
+        retry=Retry(chance.choice((2, 3, 3, 5)), reasons),
+    )
+
+
+def _faults(chance: random.Random, sites: tuple[str, ...], brokers: int) -> tuple[Fault, ...]:
+    """A handful of them, any of which may overlap. A refusal for good is of one site only: else a job may have nowhere to go."""
+    faults = []
+    refusing = chance.choice(sites)
+    for _ in range(chance.choice((0, 1, 2, 3, 4, 5, 6))):
+        wrong = chance.choice(tuple(Wrong))
+        target = chance.choice(("", *(f"b{number}" for number in range(brokers)))) if wrong in OF_STORE else chance.choice(sites)
+        if wrong is Wrong.SITE_REFUSES:
+            target = refusing
+        begin = chance.uniform(0, TROUBLE_S)
+        faults.append(Fault(wrong, target, begin, begin + _lasts(wrong, chance), _chance(wrong, chance), _seconds(wrong, chance)))
+    return tuple(sorted(faults, key=lambda fault: fault.begin))
+
+
+def _lasts(wrong: Wrong, chance: random.Random) -> float:
+    if wrong is Wrong.SITE_AWAY:
+        return chance.choice((1.0, 3.0, 9.0, 14.0)) * chance.uniform(0.7, 1.3)
+    return chance.choice((0.5, 2.0, 5.0)) * chance.uniform(0.7, 1.3)
+
+
+def _chance(wrong: Wrong, chance: random.Random) -> float:
+    if wrong in (Wrong.SITE_AWAY, Wrong.SITE_REFUSES, Wrong.CORDONED, Wrong.STORE_FULL, Wrong.COMPACTED, Wrong.SITE_FORGETS):
+        return 1.0
+    return chance.choice((0.1, 0.3, 0.5, 1.0))
+
+
+def _seconds(wrong: Wrong, chance: random.Random) -> float:
+    match wrong:
+        case Wrong.STORE_AWAY | Wrong.SITE_AWAY | Wrong.STORAGE_AWAY:
+            return chance.choice((0.01, 0.5, 1.5))
+        case Wrong.STORE_SLOW | Wrong.WATCH_LAGS:
+            return chance.choice((0.05, 0.5, 2.5))
+        case Wrong.STORE_LATE | Wrong.SITE_LATE | Wrong.SITE_SLOW:
+            return chance.choice((0.5, 2.0, 5.0))
+    return 0.0
