@@ -50,7 +50,7 @@ class Dispatch:
         """Everything that is due now."""
         boottime = self._site.context.clock.boottime
         began = boottime()
-        steps = self._staged()
+        steps = [*self._staged(), *self._gone()]
         took = boottime() - began
         await self._site.write(steps)
         await self._store_answers()
@@ -69,6 +69,13 @@ class Dispatch:
         if not staging:
             return ()
         return owed.staged(staging, site.name, world.replicas, world.bookings.get(site.name, {}), site.context.clock.now())
+
+    def _gone(self) -> Sequence[Step]:
+        site = self._site
+        if not site.memory.doubts:
+            return ()
+        placed = site.world.at(site.name, Phase.PLACED)
+        return owed.gone(placed, site.memory.doubts, site.federation, site.context.clock.now())
 
     def _due(self) -> list[Job]:
         """Jobs to submit, in the order they came."""
@@ -157,15 +164,13 @@ class Dispatch:
 
     async def _refusals_to_wait(self) -> Collection[RunName]:
         """A refusal may cross an earlier submit that is still on its way: it counts once the claim is ours. Where a run has made
-        the claim, it is looked for, unless that was done: then it is over, and nobody knows it any more."""
+        the claim, the refusal counts not at all, and the run is looked for."""
         crossed = [name for name, answer in self._answers.items() if answer.doubt and isinstance(answer.outcome, Refused)]
         if not crossed:
             return ()
         taken = await self._site.claim(crossed)
-        has_unique_names = self._site.adapter.capabilities.unique_names
         for name, is_ours in taken.items():
-            doubt = self._answers[name].doubt
-            if not is_ours and not has_unique_names and doubt and not doubt.is_cleared:
+            if not is_ours:
                 del self._answers[name]
         return [name for name in crossed if name not in taken]
 

@@ -7,7 +7,8 @@ whole there is kept, what an old owner is still writing goes nowhere. Only what 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -110,27 +111,42 @@ class FileMover:
         moved = 0
         for name in sorted(files.keys() - there.keys()):
             path, part = _below(order.source_path, name), f"{arriving}.part"
-            async for count in self._copy_file(source, path, target, part, throttle.chunk_bytes):
-                moved += count
-                self._count(order.source.name, order.target.name, count)
-                await throttle.sent(count)
+            copying = self._by_chunk(source, path, target, part, throttle)
+            if files[name] <= throttle.chunk_bytes:
+                copying = self._at_once(source, path, target, part)
+            async with aclosing(copying) as counts:
+                async for count in counts:
+                    moved += count
+                    self._count(order.source.name, order.target.name, count)
+                    await throttle.sent(count)
             await run(partial(target.rename, part, _below(arriving, name)))
         return moved
 
-    async def _copy_file(self, source: Folder, path: str, target: Folder, to: str, chunk_bytes: int) -> AsyncIterator[int]:
-        """Copy one file chunk by chunk, as fast as it is asked for; yields the bytes of each."""
+    async def _at_once(self, source: Folder, path: str, target: Folder, to: str) -> AsyncGenerator[int, None]:
+        """Copy a small file in one go; yields its bytes."""
+
+        def copy() -> int:
+            with source.open(path, "rb") as reader, target.open(to, "wb") as writer:
+                return _pass_on(reader, writer, -1)
+
+        yield await self._storages.run(copy)
+
+    async def _by_chunk(
+        self, source: Folder, path: str, target: Folder, to: str, throttle: Throttle
+    ) -> AsyncGenerator[int, None]:
+        """Copy a file chunk by chunk, as fast as it is asked for; yields the bytes of each."""
         run = self._storages.run
         reader, writer = await run(lambda: (source.open(path, "rb"), target.open(to, "wb")))
         try:
-            while count := await run(lambda: _pass_on(reader, writer, chunk_bytes)):
+            while count := await run(lambda: _pass_on(reader, writer, throttle.chunk_bytes)):
                 yield count
         finally:
             await run(lambda: _close(reader, writer))
 
 
 def adopt(target: Folder, folder: str, epoch: int) -> None:
-    """Make what an earlier owner left ours: its newest tree gets our epoch's name, all else goes. Raises StorageError when a newer
-    owner is at work."""
+    """Make what an earlier owner left ours: its newest tree gets our epoch's name, all else goes. Raises StorageError when a
+    newer owner is at work."""
     left = target.names(folder)
     epochs = sorted(int(stem) for name in left if (stem := name.removesuffix(".part")).isdecimal())
     if epochs and epochs[-1] > epoch:

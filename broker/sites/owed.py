@@ -42,6 +42,8 @@ class Doubt:
     first_look: float | None = None
     is_cleared: bool = False
     """Two whole listings, far enough apart, did not show it."""
+    has_started: bool = False
+    """The run has made its claim: it is never sent again, and once cleared it is over."""
 
 
 class Standing(Enum):
@@ -67,9 +69,9 @@ def submissions(
     due = []
     for job in placed:
         name = name_of(job, federation)
-        if job.is_asked_to_end or name in in_flight:
-            continue
         doubt = doubts.get(name)
+        if job.is_asked_to_end or name in in_flight or (doubt is not None and doubt.has_started):
+            continue
         is_fresh = doubt is None and job.state_revision > epoch
         if has_unique_names or is_fresh or (doubt is not None and doubt.is_cleared):
             due.append(job)
@@ -83,6 +85,16 @@ def look(doubt: Doubt, began: float, apart_s: float) -> Doubt:
     if doubt.first_look is None:
         return replace(doubt, first_look=began)
     return replace(doubt, is_cleared=began >= doubt.first_look + apart_s)
+
+
+def gone(placed: Iterable[Job], doubts: Mapping[str, Doubt], federation: str, now: float) -> list[Step]:
+    """Placed jobs whose run has started, as its claim shows, and that two looks did not find."""
+    steps = []
+    for job in placed if doubts else ():
+        doubt = doubts.get(name_of(job, federation))
+        if doubt is not None and doubt.has_started and doubt.is_cleared:
+            steps.append(vanished(job, now))
+    return steps
 
 
 def run_of(job: Job, federation: str, here: Mapping[str, str]) -> Run:
@@ -233,9 +245,9 @@ def taken_back(job: Job, why: str, now: float) -> Step:
 
 
 def vanished(job: Job, now: float) -> Step:
-    """An accepted run is nowhere, and its claim is taken: it does not start any more."""
+    """A run that the site had is nowhere, and its claim is taken: it does not start any more."""
     site = job.state.attempt.site
-    return Step(job, (end_with(job, End(now, Ending.VANISHED, message=f"{site} had accepted it and knows nothing of it")),))
+    return Step(job, (end_with(job, End(now, Ending.VANISHED, message=f"{site} had the run and knows nothing of it")),))
 
 
 def is_missing(accepted_seen: float, began: float, settling_s: float) -> bool:

@@ -176,7 +176,17 @@ class OwnedSite:
                 raise failure
         if failures:
             log.warning("%s: %d of %d claims cannot be taken now: %s", self.name, len(failures), len(wanted), failures[0])
-        return {name: answer for name, answer in zip(wanted, answers, strict=True) if isinstance(answer, bool)}
+        taken = {name: answer for name, answer in zip(wanted, answers, strict=True) if isinstance(answer, bool)}
+        self._note_started([name for name, is_ours in taken.items() if not is_ours])
+        return taken
+
+    def _note_started(self, names: Iterable[str]) -> None:
+        """Runs that have made their claim: while they are not accepted, they are looked for."""
+        now = self.context.clock.now()
+        for name in names:
+            doubt = self.memory.doubts.get(name)
+            if doubt is None or not doubt.has_started:
+                self.memory.doubts[name] = Doubt(now, has_started=True)
 
     async def save_status(self, change: Callable[[SiteStatus], SiteStatus]) -> None:
         """Change the status, and store it when others must hear of it."""

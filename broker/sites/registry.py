@@ -25,7 +25,7 @@ from topology.site import Site
 log = logging.getLogger(__name__)
 
 OpenAdapter = Callable[[Site], SiteAdapter]
-"""Makes a site's adapter; raises ValueError for settings that make no sense."""
+"""Makes a site's adapter; raises ValueError or KeyError for settings that make no sense."""
 
 
 @dataclass(slots=True)
@@ -122,7 +122,7 @@ class Registry:
         held = self._held[right.site] = Held(right, site)
         try:
             held.adapter = self._open_adapter(site)
-        except ValueError as error:
+        except (ValueError, KeyError) as error:
             log.error("%s: its settings make no sense: %s", site.name, error)
             await self._tell_misconfigured(right, str(error))
             return

@@ -8,7 +8,6 @@ from adapters.base import RunName, RunRef
 from broker.jobs.model import Phase, run_name
 from broker.sites import health, owed
 from broker.sites.loops import Pause
-from broker.sites.owed import Doubt
 from broker.sites.owned import CLAIMS_AT_ONCE, OwnedSite
 from broker.world import Job
 
@@ -59,20 +58,13 @@ class Stop:
             await site.calls.make("cancel", lambda call: site.adapter.cancel(refs, call))
 
     async def _give_up(self, names: Sequence[RunName], jobs: dict[RunName, Job]) -> dict[RunName, Job]:
-        """End what was never accepted. A claim of ours: it has not started and never will. A claim of the run's: it has started;
-        once it was looked for twice in vain it is over as well, and until then it is to be asked to stop."""
-        site, doubts = self._site, self._site.memory.doubts
+        """End what was never accepted: with a claim of ours it has not started and never will. The others have started, and are
+        to be asked to stop."""
+        site = self._site
         taken = await site.claim(names)
         now = site.context.clock.now()
-        over, started = [], {}
-        for name, is_ours in taken.items():
-            doubt = doubts.setdefault(name, Doubt(now))
-            if is_ours or doubt.is_cleared:
-                over.append(owed.stopped(jobs[name], now))
-            else:
-                started[name] = jobs[name]
-        await site.write(over)
-        return started
+        await site.write([owed.stopped(jobs[name], now) for name, is_ours in taken.items() if is_ours])
+        return {name: jobs[name] for name, is_ours in taken.items() if not is_ours}
 
     async def _leave(self) -> None:
         """The site is lost: who may be moved goes, unless so many sites fail that the fault may be ours. Who was asked to end
