@@ -22,15 +22,18 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong with what was sent. `field` is a dotted path; `document` and `line` count from 1, 0: not known."""
+    """One thing that is wrong with what was sent. `field` is a dotted path; `document` and `line` count from 1, 0: not known.
+    `subject` is what the document declares, such as `Site ams`."""
 
     field: str
     message: str
     document: int = 0
     line: int = 0
+    subject: str = ""
 
     def __str__(self) -> str:
-        document = f"document {self.document}" if self.document else ""
+        subject = f" ({self.subject})" if self.subject else ""
+        document = f"document {self.document}{subject}" if self.document else self.subject
         line = f"line {self.line}" if self.line else ""
         return ": ".join(part for part in (document, line, self.field, self.message) if part)
 

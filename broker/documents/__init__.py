@@ -3,7 +3,8 @@
 Every fault names document, line, field, and what would be right.
 """
 
-from broker.documents.bodies import DatasetBody, JobBody, LinkBody, SiteBody, TenantBody
+from broker.documents.bodies import DatasetBody, LinkBody, SiteBody, TenantBody
+from broker.documents.job import JobBody
 from broker.documents.reading import Document, DocumentError, parse_documents, parse_json
 from broker.documents.values import body_of, dataset_of, job_of, link_of, site_of, tenant_of
 

@@ -1,19 +1,17 @@
-"""The shape of each document, field by field; `values.py` turns bodies into plain values and back."""
+"""The shape of what a federation is made of, field by field; `values.py` turns bodies into plain values and back."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from adapters.kinds import KINDS
+from broker.documents.engine import EngineSettings
+from broker.documents.faults import refuse
 from broker.documents.fields import (
     Amount,
-    Argument,
     Body,
-    Count,
-    Duration,
-    Environment,
     GpuCounts,
     Name,
     Names,
@@ -21,51 +19,40 @@ from broker.documents.fields import (
     Positive,
     StorageUrl,
     Text,
-    Texts,
     Version,
+    named_twice,
+    one_of,
 )
-from broker.jobs.model import INFRASTRUCTURE, Ending
+from broker.jobs.model import DEFAULT_TENANT
 from topology.site import Admission, Fabric
 
-MOST_TASKS = 100_000
-MOST_SCRIPT_BYTES = 64 * 1024
 FABRICS = tuple(str(fabric) for fabric in Fabric)
-ENDINGS = tuple(str(ending) for ending in Ending if ending not in (Ending.WITHDRAWN, Ending.CANCELLED))
+CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
 
 
-def _one_of(*allowed: str) -> AfterValidator:
-    def check(value: str) -> str:
-        if value not in allowed:
-            raise ValueError(f"use one of {', '.join(allowed)}")
-        return value
-
-    return AfterValidator(check)
+def _currency(value: str) -> str:
+    if len(value) != 3 or not (value.isascii() and value.isupper()):
+        raise ValueError("use three capital letters, such as EUR")
+    return value
 
 
-def _engine(value: dict[str, Any]) -> dict[str, Any]:
-    """The settings as that kind's own model reads them."""
-    kind = value.get("kind")
-    if kind not in KINDS:
-        raise ValueError(f"kind: use one of {', '.join(KINDS)}")
-    try:
-        KINDS[kind].settings.model_validate({name: item for name, item in value.items() if name != "kind"})
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+def _checksum(value: str) -> str:
+    if not CHECKSUM.fullmatch(value):
+        raise ValueError("use `sha256:` and 64 of 0-9 and a-f, or leave it out: then it is measured")
     return value
 
 
 class LocationBody(Body):
     """Degrees."""
 
-    lat: Annotated[float, Field(ge=-90, le=90)]
-    lon: Annotated[float, Field(ge=-180, le=180)]
+    lat: Annotated[float, Field(ge=-90, le=90, examples=["52.4"])]
+    lon: Annotated[float, Field(ge=-180, le=180, examples=["4.9"])]
 
 
 class NodeBody(Body):
     """What one node of a pool has."""
 
-    cpus: Positive
+    cpus: Positive = Field(examples=["4"])
     memory_gib: Amount = 0.0
     gpus: GpuCounts = {}
 
@@ -80,9 +67,9 @@ class PowerBody(Body):
 class PoolBody(Body):
     """Nodes of one make."""
 
-    name: Name
-    nodes: Annotated[int, Field(ge=1, le=1_000_000)]
-    per_node: NodeBody
+    name: Name = Field(examples=["cpu"])
+    nodes: Annotated[int, Field(ge=1, le=1_000_000, examples=["2"])]
+    per_node: NodeBody = Field(examples=["{cpus: 4, memory_gib: 8}"])
     speed: Annotated[float, Field(gt=0, le=1_000)] = 1.0
     power: PowerBody = PowerBody()
 
@@ -90,178 +77,81 @@ class PoolBody(Body):
 class StorageBody(Body):
     """What tasks at the site read as local."""
 
-    url: StorageUrl
-    file_systems: list[Name] = []
+    url: StorageUrl = Field(examples=['"file:///srv/ams"'])
+    file_systems: Names = []
 
 
 class PriceBody(Body):
     """Money per hour."""
 
-    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "EUR"
+    currency: Annotated[str, AfterValidator(_currency)] = "EUR"
     cpu_hour: Amount = 0.0
-    gpu_hour: dict[Name, Amount] = {}
+    gpu_hour: Annotated[dict[Name, Amount], Field(max_length=100)] = {}
 
 
 class SiteBody(Body):
     """One data centre."""
 
-    name: Name
+    name: Name = Field(examples=["ams"])
     region: Text = ""
     location: LocationBody | None = None
-    engine: Annotated[dict[str, Any], AfterValidator(_engine)]
-    pools: Annotated[list[PoolBody], Field(min_length=1, max_length=1_000)]
-    fabric: Annotated[str, _one_of(*FABRICS)] = str(Fabric.NONE)
-    storage: StorageBody
+    engine: EngineSettings = Field(examples=["{kind: process}"])
+    pools: Annotated[list[PoolBody], Field(min_length=1, max_length=1_000)] = Field(
+        examples=["[{name: cpu, nodes: 2, per_node: {cpus: 4, memory_gib: 8}}]"]
+    )
+    fabric: Annotated[str, one_of(*FABRICS)] = str(Fabric.NONE)
+    storage: StorageBody = Field(examples=['{url: "file:///srv/ams"}'])
     price: PriceBody = PriceBody()
     carbon_g_per_kwh: Amount = 0.0
-    admission: Annotated[str, _one_of(*map(str, Admission))] = str(Admission.OPEN)
+    admission: Annotated[str, one_of(*map(str, Admission))] = str(Admission.OPEN)
 
     @model_validator(mode="after")
-    def _has_distinct_pools(self) -> SiteBody:
-        names = [pool.name for pool in self.pools]
-        if len(set(names)) < len(names):
-            raise ValueError("pools: give each pool a name of its own")
+    def _has_distinct_pools(self) -> Self:
+        refuse(*named_twice((pool.name for pool in self.pools), "pools", "name"))
         return self
 
 
 class LinkBody(Body):
     """One direction between two sites."""
 
-    source: Annotated[Name, Field(alias="from")]
-    target: Annotated[Name, Field(alias="to")]
-    bandwidth_gbps: Positive
+    source: Name = Field(alias="from", examples=["ams"])
+    target: Name = Field(alias="to", examples=["fra"])
+    bandwidth_gbps: Positive = Field(examples=["10"])
     latency_ms: Amount = 0.0
     price_per_gib: Amount = 0.0
 
     @model_validator(mode="after")
-    def _joins_two_sites(self) -> LinkBody:
+    def _joins_two_sites(self) -> Self:
         if self.source == self.target:
-            raise ValueError("to: name another site than in from")
+            refuse((("to",), f"{self.target} is where the link begins: name another site"))
         return self
 
 
 class ReplicaBody(Body):
     """A whole copy at a site, at a path below its storage."""
 
-    site: Name
-    path: Path
+    site: Name = Field(examples=["ams"])
+    path: Path = Field(examples=["corpus/"])
 
 
 class DatasetBody(Body):
     """One version of a dataset. Size and checksum are measured when absent."""
 
-    name: Name
+    name: Name = Field(examples=["corpus"])
     version: Version = "1"
-    tenant: Name = "default"
-    size_bytes: Annotated[int, Field(ge=0)] | None = None
-    checksum: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    tenant: Name = DEFAULT_TENANT
+    size_bytes: Annotated[int, Field(ge=0, le=2**60)] | None = None
+    checksum: Annotated[str, AfterValidator(_checksum)] | None = None
     replicas: Annotated[list[ReplicaBody], Field(max_length=10_000)] = []
 
     @model_validator(mode="after")
-    def _has_one_replica_per_site(self) -> DatasetBody:
-        sites = [replica.site for replica in self.replicas]
-        if len(set(sites)) < len(sites):
-            raise ValueError("replicas: name each site once")
+    def _has_one_replica_per_site(self) -> Self:
+        refuse(*named_twice((replica.site for replica in self.replicas), "replicas", "site"))
         return self
 
 
 class TenantBody(Body):
     """Who jobs and datasets belong to."""
 
-    name: Name
+    name: Name = Field(examples=["vision"])
     max_pending: Annotated[int, Field(ge=1, le=100_000_000)] = 10_000
-
-
-class GpusBody(Body):
-    """GPUs per task: of which types any one will do."""
-
-    count: Count = 0
-    types: list[Name] = []
-
-
-class ResourcesBody(Body):
-    """What each task needs."""
-
-    cpus: Positive = 1.0
-    memory_gib: Amount = 0.5
-    gpus: GpusBody = GpusBody()
-
-
-class InputBody(Body):
-    """A dataset to read; its newest version when none is named."""
-
-    dataset: Name
-    version: Version | None = None
-
-
-class OutputBody(Body):
-    """A dataset that the job makes."""
-
-    dataset: Name
-
-
-class WeightsBody(Body):
-    """Raw weights of hours, money and kg of CO2."""
-
-    hours: Amount = 0.0
-    money: Amount = 0.0
-    carbon_kg: Amount = 0.0
-
-    @model_validator(mode="after")
-    def _weighs_something(self) -> WeightsBody:
-        if self.hours + self.money + self.carbon_kg == 0:
-            raise ValueError("give at least one weight above 0")
-        return self
-
-
-class RequireBody(Body):
-    """Regions or sites of which any one will do."""
-
-    region: Texts = []
-    site: Names = []
-
-
-class SitesBody(Body):
-    """Where the job may run."""
-
-    require: RequireBody = RequireBody()
-    exclude: Names = []
-    fabric: Annotated[str, _one_of("rdma", *FABRICS)] | None = None
-    file_system: Name | None = None
-
-
-class RetryBody(Body):
-    """How often, and after what."""
-
-    attempts: Annotated[int, Field(ge=1, le=1_000)] = 3
-    reasons: list[Annotated[str, _one_of(*ENDINGS)]] = [str(ending) for ending in INFRASTRUCTURE]
-
-
-class JobBody(Body):
-    """What a user submits: exactly one of `command` and `script`."""
-
-    name: Name
-    tenant: Name = "default"
-    command: Annotated[list[Argument], Field(min_length=1, max_length=10_000)] | None = None
-    script: Annotated[str, Field(min_length=1, max_length=MOST_SCRIPT_BYTES)] | None = None
-    tasks: Annotated[int, Field(ge=1, le=MOST_TASKS)] = 1
-    resources: ResourcesBody = ResourcesBody()
-    inputs: Annotated[list[InputBody], Field(max_length=1_000)] = []
-    outputs: Annotated[list[OutputBody], Field(max_length=15)] = []
-    run_time: Duration | None = None
-    walltime: Duration | None = None
-    objective: Literal["fastest", "cheapest", "greenest"] | WeightsBody = "fastest"
-    max_wait: Duration | None = None
-    sites: SitesBody = SitesBody()
-    retry: RetryBody = RetryBody()
-    priority: Annotated[int, Field(ge=0, le=1_000_000)] = 50
-    env: Environment = {}
-
-    @model_validator(mode="after")
-    def _is_whole(self) -> JobBody:
-        if (self.command is None) == (self.script is None):
-            raise ValueError("command: give either command or script")
-        for field, names in (("inputs", [each.dataset for each in self.inputs]), ("outputs", [each.dataset for each in self.outputs])):
-            if len(set(names)) < len(names):
-                raise ValueError(f"{field}: name each dataset once")
-        return self

@@ -4,29 +4,41 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from broker.documents.faults import Where, suggestion
+
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 VERSION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
+AMOUNT = r"([0-9]+(?:\.[0-9]+)?)"
+DURATION = re.compile(f"(?:{AMOUNT}d)?(?:{AMOUNT}h)?(?:{AMOUNT}m)?(?:{AMOUNT}s)?")
 DAY_S, HOUR_S, MINUTE_S = 86_400, 3_600, 60
 LONGEST_S = 366 * DAY_S
 MOST_TEXT = 1_000
-MOST_PATH = 1_000
-MOST_COMMAND = 100_000
+MOST_ARGUMENT = 100_000
+MOST_ITEMS = 1_000
 STORAGE_SCHEMES = ("file",)
+OURS = ".fed"
 RESERVED_ENV = "FED_"
+UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode categories of what no reader sees: control characters, direction overrides, halves, private use, line ends."""
 
 
 class Body(BaseModel):
     """Base of all bodies: no unknown fields, no coercion, no NaN or infinity."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def has_half_characters(text: str) -> bool:
+    """Whether it holds surrogates, which no bytes stand for: JSON and YAML can write them, and nothing can store them."""
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _name(value: str) -> str:
@@ -44,59 +56,87 @@ def _version(value: str) -> str:
 def _text(value: str) -> str:
     if len(value) > MOST_TEXT:
         raise ValueError(f"use at most {MOST_TEXT} characters")
-    if any(unicodedata.category(character) in ("Cc", "Cf", "Cs") for character in value):
+    if value != value.strip():
+        raise ValueError("leave out the blanks at its ends")
+    if any(unicodedata.category(character) in UNSEEN for character in value):
         raise ValueError("leave out control and direction characters")
     return value
 
 
 def _argument(value: str) -> str:
-    if "\0" in value or len(value) > MOST_COMMAND:
-        raise ValueError(f"use at most {MOST_COMMAND} characters, and no NUL")
+    if "\0" in value or len(value) > MOST_ARGUMENT or has_half_characters(value):
+        raise ValueError(f"use at most {MOST_ARGUMENT} characters, no NUL and no half of a character (surrogate)")
     return value
 
 
 def _path(value: str) -> str:
     path = PurePosixPath(_text(value))
-    if path.is_absolute() or ".." in path.parts or len(value) > MOST_PATH or not path.parts or path.parts[0] == ".fed":
-        raise ValueError("use a path below the site's storage, without '..', and not below .fed, which is the broker's")
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise ValueError("use a path below the site's storage, without '..', such as corpus/")
+    if path.parts[0] == OURS:
+        raise ValueError(f"use a path that is not below {OURS}, which is the broker's")
+    if any(character in value for character in "*?[]"):
+        raise ValueError("use one path, without the wildcards *, ?, [ and ]")
     return str(path)
 
 
 def _storage_url(value: str) -> str:
     url = urlsplit(_text(value))
     if url.scheme not in STORAGE_SCHEMES:
-        raise ValueError(f"use one of {', '.join(f'{scheme}://' for scheme in STORAGE_SCHEMES)}, such as file:///srv/ams")
-    if url.netloc or not url.path.startswith("/") or ".." in PurePosixPath(url.path).parts or url.query or url.fragment:
-        raise ValueError("use an absolute path without a host or '..', such as file:///srv/ams")
-    return f"{url.scheme}://{PurePosixPath(url.path)}"
+        schemes = " or ".join(f"{scheme}://" for scheme in STORAGE_SCHEMES)
+        known = f"storage of the kind {url.scheme}:// is not supported yet" if url.scheme else "it names no kind of storage"
+        raise ValueError(f"{known}: use {schemes}, such as file:///srv/ams")
+    path = PurePosixPath(url.path)
+    is_plain = not (url.netloc or url.query or url.fragment or "::" in value)  # fsspec reads :: as one file system in another
+    if not is_plain or not path.is_absolute() or ".." in path.parts or path == path.parent:
+        raise ValueError("use the absolute path of a folder, without a host, '..', '::', '?' and '#', such as file:///srv/ams")
+    return f"{url.scheme}://{path}"
 
 
 def seconds_of(value: Any) -> float:
     """Seconds of a duration: a number, or text such as 90s, 2m, 1h30m, 2d. Raises ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError("use seconds, or text such as 90s, 2m, 1h30m or 2d")
     if isinstance(value, str):
         match = DURATION.fullmatch(value) if value else None
         if match is None:
             raise ValueError("use seconds, or text such as 90s, 2m, 1h30m or 2d")
         days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
         value = days * DAY_S + hours * HOUR_S + minutes * MINUTE_S + seconds
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("use seconds, or text such as 90s, 2m, 1h30m or 2d")
     if not 0 < value <= LONGEST_S:
         raise ValueError("use more than 0 and at most 366 days")
     return float(value)
 
 
-def _environment(value: dict[str, str]) -> dict[str, str]:
-    for name in value:
-        if not ENVIRONMENT_NAME.fullmatch(name):
-            raise ValueError(f"{name[:40]!r}: use names of letters, digits and '_', not beginning with a digit")
-        if name.startswith(RESERVED_ENV):
-            raise ValueError(f"{name[:40]!r}: names that begin with {RESERVED_ENV} are the broker's")
+def _environment_name(value: str) -> str:
+    if not ENVIRONMENT_NAME.fullmatch(value):
+        raise ValueError("use letters, digits and '_', not beginning with a digit")
+    if value.startswith(RESERVED_ENV):
+        raise ValueError(f"names that begin with {RESERVED_ENV} are the broker's: use another")
     return value
 
 
 def _one_or_more(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
+
+
+def one_of(*allowed: str) -> AfterValidator:
+    """Text that is one of these."""
+
+    def check(value: str) -> str:
+        if value not in allowed:
+            raise ValueError(suggestion(value, allowed))
+        return value
+
+    return AfterValidator(check)
+
+
+def named_twice(names: Iterable[str], field: str, key: str) -> Iterator[tuple[Where, str]]:
+    """An objection to every name in a list that was there before."""
+    first: dict[str, int] = {}
+    for position, name in enumerate(names):
+        if first.setdefault(name, position) != position:
+            yield (field, position, key), f"{name} is named twice: leave one out, or name another"
 
 
 Name = Annotated[str, AfterValidator(_name)]
@@ -107,10 +147,11 @@ Path = Annotated[str, AfterValidator(_path)]
 StorageUrl = Annotated[str, AfterValidator(_storage_url)]
 Duration = Annotated[float, BeforeValidator(seconds_of)]
 """Seconds."""
-Environment = Annotated[dict[str, Argument], AfterValidator(_environment)]
-Names = Annotated[list[Name], BeforeValidator(_one_or_more)]
-Texts = Annotated[list[Text], BeforeValidator(_one_or_more)]
+EnvironmentName = Annotated[str, AfterValidator(_environment_name)]
+Environment = Annotated[dict[EnvironmentName, Argument], Field(max_length=1_000)]
+Names = Annotated[list[Name], BeforeValidator(_one_or_more), Field(max_length=MOST_ITEMS)]
+Texts = Annotated[list[Text], BeforeValidator(_one_or_more), Field(max_length=MOST_ITEMS)]
 Amount = Annotated[float, Field(ge=0, le=1e9)]
 Positive = Annotated[float, Field(gt=0, le=1e9)]
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
-GpuCounts = dict[Name, Count]
+GpuCounts = Annotated[dict[Name, Count], Field(max_length=100)]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from broker.documents.bodies import DatasetBody, JobBody, LinkBody, PoolBody, SiteBody, TenantBody, WeightsBody
+from broker.documents.bodies import DatasetBody, LinkBody, PoolBody, SiteBody, TenantBody
+from broker.documents.faults import DocumentError
+from broker.documents.job import OBJECTIVES, JobBody
+from broker.errors import Fault, Invalid
 from broker.jobs.model import Ending, GpuRequest, JobSpec, Retry, SiteRules, TaskResources, Weights
 from broker.records import Tenant
 from topology.dataset import Dataset, DatasetId, Replica
@@ -13,15 +16,10 @@ from topology.link import Link
 from topology.resources import Resources
 from topology.site import Admission, Engine, Fabric, Location, Pool, Power, Price, Site, Storage
 
-OBJECTIVES: Mapping[str, Weights] = {
-    "fastest": Weights(hours=1.0),
-    "cheapest": Weights(hours=0.001, money=1.0),
-    "greenest": Weights(hours=0.001, carbon_kg=1.0),
-}
-"""The named objectives. The small weight of hours only decides between what costs the same."""
+NOTHING = {"hours": 0.0, "money": 0.0, "carbon_kg": 0.0}
 
 Resolve = Callable[[str, str, str | None], DatasetId]
-"""Tenant, dataset and version (None: the newest) to the dataset meant; raises Invalid when there is none."""
+"""Tenant, dataset and version (None: the newest) to the dataset meant. Raises Invalid when there is none."""
 
 
 def site_of(body: SiteBody) -> Site:
@@ -64,19 +62,20 @@ def tenant_of(body: TenantBody) -> Tenant:
 
 
 def job_of(body: JobBody, resolve: Resolve) -> tuple[str, JobSpec]:
-    """A job's name and spec, its inputs pinned by `resolve`, whose errors pass."""
-    wanted = body.resources
+    """A job's name and spec, each input pinned to what `resolve` says, which is asked for the job's tenant where an input names
+    none. Raises DocumentError with a fault for every input that nobody has."""
+    wanted, weights = body.resources, body.objective
     return body.name, JobSpec(
         tenant=body.tenant,
         command=tuple(body.command or ()),
         script=body.script,
         tasks=body.tasks,
         resources=TaskResources(wanted.cpus, wanted.memory_gib, GpuRequest(wanted.gpus.count, tuple(wanted.gpus.types))),
-        inputs=tuple(resolve(body.tenant, each.dataset, each.version) for each in body.inputs),
+        inputs=_pinned(body, resolve),
         outputs=tuple(each.dataset for each in body.outputs),
         run_time_s=body.run_time,
         walltime_s=body.walltime,
-        objective=_weights(body.objective),
+        objective=Weights(weights.hours, weights.money, weights.carbon_kg),
         max_wait_s=body.max_wait,
         sites=SiteRules(
             regions=tuple(body.sites.require.region),
@@ -91,26 +90,37 @@ def job_of(body: JobBody, resolve: Resolve) -> tuple[str, JobSpec]:
     )
 
 
-def _weights(objective: str | WeightsBody) -> Weights:
-    if isinstance(objective, str):
-        return OBJECTIVES[objective]
-    return Weights(objective.hours, objective.money, objective.carbon_kg)
+def _pinned(body: JobBody, resolve: Resolve) -> tuple[DatasetId, ...]:
+    found: list[DatasetId] = []
+    faults = []
+    for position, each in enumerate(body.inputs):
+        try:
+            tenant, name, version = each.parts
+            found.append(resolve(tenant or body.tenant, name, version))
+        except Invalid as error:
+            message = "; ".join(fault.message for fault in error.faults) or error.detail
+            faults.append(Fault(f"inputs.{position}.dataset", message))
+    if faults:
+        raise DocumentError(faults=faults)
+    return tuple(found)
 
 
-def body_of(value: Site | Link | Dataset | Tenant, replicas: Iterable[Replica] = ()) -> dict[str, Any]:
-    """The document that declares a value, as `PUT` takes it."""
+def body_of(value: Site | Link | Dataset | Tenant | JobSpec, replicas: Iterable[Replica] = (), name: str = "") -> dict[str, Any]:
+    """The document that declares a value, as `PUT` takes it. A dataset's `replicas` and a job's `name` are kept apart from it."""
     match value:
         case Site():
             return _site_body(value)
         case Link():
-            fields = {"bandwidth_gbps": value.bandwidth_gbps, "latency_ms": value.latency_ms, "price_per_gib": value.price_per_gib}
-            return {"from": value.source, "to": value.target, **fields}
+            cost = {"latency_ms": value.latency_ms, "price_per_gib": value.price_per_gib}
+            return {"from": value.source, "to": value.target, "bandwidth_gbps": value.bandwidth_gbps, **cost}
         case Dataset():
             copies = [{"site": replica.site, "path": replica.path} for replica in sorted(replicas, key=lambda each: each.site)]
             measured = {"size_bytes": value.size_bytes, "checksum": value.checksum}
             return {"tenant": value.id.tenant, "name": value.id.name, "version": value.id.version, **measured, "replicas": copies}
         case Tenant():
             return {"name": value.name, "max_pending": value.max_pending}
+        case JobSpec():
+            return _job_body(value, name)
 
 
 def _site_body(site: Site) -> dict[str, Any]:
@@ -141,3 +151,32 @@ def _site_body(site: Site) -> dict[str, Any]:
     if site.location:
         body["location"] = {"lat": site.location.lat, "lon": site.location.lon}
     return body
+
+
+def _job_body(spec: JobSpec, name: str) -> dict[str, Any]:
+    gpus = {"count": spec.resources.gpus.count, "types": list(spec.resources.gpus.types)}
+    weights = {"hours": spec.objective.hours, "money": spec.objective.money, "carbon_kg": spec.objective.carbon_kg}
+    body: dict[str, Any] = {
+        "name": name,
+        "tenant": spec.tenant,
+        "command": list(spec.command) or None,
+        "script": spec.script,
+        "tasks": spec.tasks,
+        "resources": {"cpus": spec.resources.cpus, "memory_gib": spec.resources.memory_gib, "gpus": gpus},
+        "inputs": [{"dataset": str(dataset)} for dataset in spec.inputs],
+        "outputs": [{"dataset": output} for output in spec.outputs],
+        "run_time": spec.run_time_s,
+        "walltime": spec.walltime_s,
+        "objective": next((word for word, named in OBJECTIVES.items() if {**NOTHING, **named} == weights), weights),
+        "max_wait": spec.max_wait_s,
+        "sites": {
+            "require": {"region": list(spec.sites.regions), "site": list(spec.sites.names)},
+            "exclude": list(spec.sites.exclude),
+            "fabric": spec.sites.fabric,
+            "file_system": spec.sites.file_system,
+        },
+        "retry": {"attempts": spec.retry.attempts, "reasons": [str(reason) for reason in spec.retry.reasons]},
+        "priority": spec.priority,
+        "env": dict(spec.env),
+    }
+    return {field: value for field, value in body.items() if value is not None}
