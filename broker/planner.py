@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import compress, islice
 
 from broker.context import Context
 from broker.jobs.lifecycle import Cancelled, Event, GaveUp, Placed, Staged, fold
@@ -137,9 +138,8 @@ class Planner:
                 drafts.append(draft)
                 sites.append(placing.placement.site)
         saved = await self._commit(drafts, "Placed", right)
-        for site, is_saved in zip(sites, saved, strict=True):
-            if is_saved:
-                self._context.metrics.placements.labels(site).inc()
+        for site, count in Counter(compress(sites, saved)).items():
+            self._context.metrics.placements.labels(site).inc(count)
         return sum(saved)
 
     def _draft(self, placing: _Placing) -> Draft | None:

@@ -19,8 +19,8 @@ from topology.site import Site
 SHOWN = 2000
 """How many jobs of one class a plan is shown."""
 
-MOST_SIZES = 10_000
-"""Past this many distinct sizes they are forgotten and gathered anew."""
+MOST_KEPT = 10_000
+"""Past this many sizes, or jobs that are no more, they are forgotten and gathered anew."""
 
 HOLDING = (Phase.STAGING, Phase.PLACED, Phase.QUEUED, Phase.RUNNING)
 """Phases in which an attempt takes room at its site; while it is collected its processes are over."""
@@ -37,7 +37,7 @@ class _Size:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What was worked out of a job; holds while the world has the same object."""
+    """What was worked out of a job, which a change in the world replaces by another object."""
 
     job: Job
     size: _Size
@@ -49,7 +49,7 @@ class Snapshots:
     """Takes snapshots. Keeps what it worked out of each job at a site, so that only what changed costs more than a look."""
 
     world: World
-    _known: dict[str, _Known] = field(default_factory=dict)
+    _known: dict[int, _Known] = field(default_factory=dict)
     _sizes: dict[_Size, _Size] = field(default_factory=dict)
     _graph: Topology | None = None
     _graph_of: tuple[object, ...] = ()
@@ -57,11 +57,9 @@ class Snapshots:
     def take(self, now: float) -> tuple[PlanInput, Mapping[Shape, Sequence[str]]]:
         """The input of a plan, and the ids behind the jobs that it shows, in the same order."""
         queue = self.world.queue(now)
-        shown = {shape: list(islice(members, SHOWN)) for shape, members in queue.items()}
-        classes = tuple(
-            QueuedClass(shape, tuple([created for created, _ in members]), len(queue[shape])) for shape, members in shown.items()
-        )
-        ids = {shape: [job for _, job in members] for shape, members in shown.items()}
+        shown = {shape: tuple(zip(*islice(members, SHOWN), strict=True)) for shape, members in queue.items()}
+        classes = tuple(QueuedClass(shape, created, len(queue[shape])) for shape, (created, _) in shown.items())
+        ids = {shape: names for shape, (_, names) in shown.items()}
         bookings = tuple(booking for at in self.world.bookings.values() for booking in at.values())
         inputs = {dataset for shape in shown for dataset in shape.inputs}
         return PlanInput(now, self.topology(inputs), self.sites(), classes, bookings), ids
@@ -85,25 +83,25 @@ class Snapshots:
 
     def sites(self) -> tuple[SiteView, ...]:
         """Every registered site, by name."""
-        if len(self._sizes) > MOST_SIZES:
+        if len(self._sizes) > MOST_KEPT:
             self._sizes.clear()
-        known: dict[str, _Known] = {}
-        views = tuple(self._view(site, known) for _, site in sorted(self.world.sites.items()))
-        self._known = known
-        return views
+        at_sites = sum(self.world.count_at(name, *HOLDING) for name in self.world.sites)
+        if len(self._known) > 2 * at_sites + MOST_KEPT:
+            self._known.clear()
+        return tuple(self._view(site) for _, site in sorted(self.world.sites.items()))
 
-    def _view(self, site: Site, known: dict[str, _Known]) -> SiteView:
+    def _view(self, site: Site) -> SiteView:
         status = self.world.statuses.get(site.name) or SiteStatus(site.name)
-        return SiteView(site, status.health, status.reason, status.is_lost, status.rooms, self._held(site, known))
+        return SiteView(site, status.health, status.reason, status.is_lost, status.rooms, self._held(site))
 
-    def _held(self, site: Site, known: dict[str, _Known]) -> tuple[Held, ...]:
+    def _held(self, site: Site) -> tuple[Held, ...]:
         ends: dict[int, tuple[_Size, list[float]]] = {}
+        known = self._known
         for job in self.world.at(site.name, *HOLDING):
-            item = self._known.get(job.id)
-            if item is None or item.job is not job:
+            item = known.get(id(job))
+            if item is None:
                 size = _size(job, len(job.state.attempts))
-                item = _Known(job, self._sizes.setdefault(size, size), expected_end(job.state))
-            known[job.id] = item
+                item = known[id(job)] = _Known(job, self._sizes.setdefault(size, size), expected_end(job.state))
             group = ends.get(id(item.size))
             if group is None:
                 group = ends[id(item.size)] = (item.size, [])

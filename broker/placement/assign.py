@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 from broker.jobs.model import Choice, Decision, Shape
 from broker.placement import reasons
@@ -129,23 +130,14 @@ class _Assignment:
         """The cheapest option that has room, and for how many jobs. Of those that cost the same the one with the most room,
         and of its room a fair part, so that equal sites share the load."""
         found = candidates.options
-        while candidates.first < len(found):
-            first = found[candidates.first]
-            if first.capacity():
-                break
+        while candidates.first < len(found) and not found[candidates.first].capacity():
             candidates.first += 1
-        else:
+        equal = takewhile(lambda option: option.weighed == found[candidates.first].weighed, found[candidates.first :])
+        rooms = [(room, option) for option in equal if (room := option.capacity())]
+        if not rooms:
             return None, 0
-        ties = [first]
-        for option in found[candidates.first + 1 :]:
-            if option.weighed > first.weighed:
-                break
-            if option.capacity():
-                ties.append(option)
-        if len(ties) == 1:
-            return first, first.capacity()
-        best = max(ties, key=lambda option: (option.capacity(), [-ord(letter) for letter in "".join(option.name)]))
-        return best, math.ceil(best.capacity() / len(ties))
+        room, option = max(rooms, key=lambda pair: pair[0])
+        return option, math.ceil(room / len(rooms))
 
     def _waits(self, candidates: _Candidates) -> list[Wait]:
         """The options without room: what each costs with its wait, and what each job that waits there adds for the next."""
