@@ -29,8 +29,9 @@ LOOKED_AT = 8
 
 @dataclass(slots=True)
 class _Candidates:
-    """What one class may do, cheapest first, as of one state of the links. Options before `first` have no room left.
-    `decisions` has those made so far by option (its id): equal jobs share one, with waits as of the first of them."""
+    """What one class may do, cheapest first, as of one state of the links. Options before `first` have no room left; `waits` has
+    what waiting for them means, as of a version of their pool. `decisions` has those made so far, by the option's id: equal jobs
+    share one, with waits as of the first of them."""
 
     shape: Shape
     grounds: Sequence[Grounds]
@@ -41,6 +42,7 @@ class _Candidates:
     objections: dict[str, tuple[Objection, ...]]
     shares: Shares | None = None
     first: int = 0
+    waits: list[tuple[int, Wait]] = field(default_factory=list)
     decisions: dict[int, Decision] = field(default_factory=dict)
 
 
@@ -107,7 +109,7 @@ class _Assignment:
         candidates.options = sorted(found, key=lambda option: (option.weighed, option.name))
         candidates.shares = self._shares
         candidates.first = 0
-        candidates.decisions = {}
+        candidates.waits, candidates.decisions = [], {}
 
     def _place(self, candidates: _Candidates, most: int) -> int:
         """Place up to `most` jobs of a class by its best option; 0 when the rest of it waits."""
@@ -140,14 +142,15 @@ class _Assignment:
         return option, math.ceil(room / len(rooms))
 
     def _waits(self, candidates: _Candidates) -> list[Wait]:
-        """The options without room: what each costs with its wait, and what each job that waits there adds for the next."""
-        weight = candidates.shape.objective.hours
-        waiting = []
-        for option in candidates.options[: candidates.first]:
-            hours = option.wait_hours(candidates.waited_hours)
-            waiting.append(Wait(option, hours, option.weighed + weight * hours, weight * option.share_hours()))
-        waiting.sort(key=lambda wait: (wait.total, wait.option.name))
-        return waiting
+        """The options without room, cheapest first with their waits; worked out anew where their pool has changed."""
+        known, full = candidates.waits, candidates.options[: candidates.first]
+        for index, option in enumerate(full):
+            version = option.state.version
+            if index == len(known):
+                known.append((version, _wait(candidates, option)))
+            elif known[index][0] != version:
+                known[index] = (version, _wait(candidates, option))
+        return sorted((wait for _, wait in known), key=lambda wait: (wait.total, wait.option.name))
 
     def _wait(self, shape: Shape, waiting: Sequence[Wait], jobs: Sequence[float], here: Option | None) -> None:
         """The rest of a class waits: the pools know, and the best of them keeps room for it."""
@@ -170,6 +173,12 @@ class _Assignment:
         candidates.shown -= count
         if option.staging.new:
             self._shares = self._shares.with_bookings(option.staging.new)
+
+
+def _wait(candidates: _Candidates, option: Option) -> Wait:
+    """What a full option costs with its wait, and what each job that waits there adds for the next."""
+    weight, hours = candidates.shape.objective.hours, option.wait_hours(candidates.waited_hours)
+    return Wait(option, hours, option.weighed + weight * hours, weight * option.share_hours())
 
 
 def _decision(candidates: _Candidates, chosen: Option) -> Decision:

@@ -36,6 +36,8 @@ class PoolState:
         self.usable = usable.total
         self.room = _after(usable, held)
         self.shadow: Shadow | None = None
+        self.version = 0
+        """Grows with every change here."""
         self.backlog_hours = 0.0
         """How long the pool as a whole would work on what waits for it already."""
         self._per_node = pool.per_node
@@ -72,6 +74,7 @@ class PoolState:
         room = self.room.take(task, tasks * jobs)
         if room is None:
             raise ValueError(f"{tasks * jobs} tasks of {task} do not fit pool {self.name} at {self.site}")
+        self.version += 1
         self.room, self._total = room, None
         self._fits.clear()
         self._found.clear()
@@ -98,6 +101,7 @@ class PoolState:
 
     def queue(self, share_hours: float) -> None:
         """So many hours of the whole pool's work wait here from now on."""
+        self.version += 1
         self.backlog_hours += share_hours
 
     def _spare(self, task: Resources, tasks: int, released: Resources) -> Resources:
