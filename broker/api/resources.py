@@ -14,7 +14,7 @@ from broker.api.changes import remove, save_all, update
 from broker.api.finding import newest
 from broker.api.health import site_health
 from broker.api.services import SERVICES, Services, answer
-from broker.api.uses import check_dataset_unused, check_site_unused, check_tenant_unused, datasets_at
+from broker.api.uses import check_dataset_unused, check_site_idle, check_site_unused, check_tenant_unused, datasets_at
 from broker.api.views import Shown
 from broker.documents import DatasetBody, LinkBody, SiteBody, TenantBody, body_of, dataset_of, link_of, site_of, tenant_of
 from broker.errors import Fault, InConflict, Invalid, NotFound
@@ -44,7 +44,7 @@ async def put_site(request: web.Request) -> web.Response:
         if old is None:
             return declared
         if (old.engine.kind, old.storage.url) != (declared.engine.kind, declared.storage.url):
-            check_site_unused(services.context.world, declared.name)
+            check_site_idle(services.context.world, declared.name)
         return declared if "admission" in body.model_fields_set else replace(declared, admission=old.admission)
 
     site = await update(services, _key(services, kinds.SITES, body.name), changed)

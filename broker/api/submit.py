@@ -97,7 +97,7 @@ def pinned(world: World, bodies: Sequence[JobBody]) -> list[NewJob]:
 
 
 def _dataset(world: World, tenant: str, name: str, version: str | None) -> DatasetId:
-    """The version named, or the newest; the tenant's own, else the default tenant's, whose datasets are for all. Raises Invalid."""
+    """The version named, or the newest; of the tenant itself, else of the default tenant, which is for all. Raises Invalid."""
     for owner in (tenant, DEFAULT_TENANT):
         found = newest(world, owner, name) if version is None else DatasetId(owner, name, version)
         if found in world.datasets:

@@ -12,11 +12,16 @@ from topology.dataset import DatasetId
 MOST_NAMED = 5
 
 
-def check_site_unused(world: World, site: str) -> None:
-    """Raise InConflict while jobs are at a site, it holds the last copy of what unfinished jobs read, or links lead to it."""
+def check_site_idle(world: World, site: str) -> None:
+    """Raise InConflict while jobs are at a site, or may be."""
     _refuse_jobs(f"site {site}", "are at it", [job.id for job in world.at(site)], "cancel them or wait, and cordon the site")
     unresolved = [job for job, _ in world.unresolved.get(site, ())]
     _refuse_jobs(f"site {site}", "may still run there, out of reach", unresolved, "it must come back first")
+
+
+def check_site_unused(world: World, site: str) -> None:
+    """Raise InConflict while jobs are at a site, it holds the last copy of what unfinished jobs read, or links lead to it."""
+    check_site_idle(world, site)
     for dataset in datasets_at(world, site):
         if len(world.replicas[dataset]) == 1:
             readers = world.used_by.get(dataset, ())

@@ -146,5 +146,5 @@ def _print_health(answer: Json) -> None:
     store = answer["store"]
     size, quota = ((store[name] or 0) / 2**20 for name in ("size_bytes", "quota_bytes"))
     state = store["reason"] or ("takes new jobs" if store["takes_new_jobs"] else "takes no new jobs")
-    print(f"\nstore: etcd {store['version']}, {size:.1f} of {quota:.0f} MiB, {store['members']} members, {state}")
+    print(f"\nstore: version {store['version']}, {size:.1f} of {quota:.0f} MiB, {store['members']} members, {state}")
     print(f"brokers: {', '.join(each['id'] for each in answer['members']) or 'none'}; leader: {answer['leader'] or 'none'}")

@@ -1,0 +1,89 @@
+"""`fed` as a process, against a broker in a thread of the test's process."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from adapters.twin import Behaviour, EngineTwin, TwinAdapter
+from broker.app import running_broker
+from broker.clock import SystemClock
+from broker.config import Listen, Settings
+from broker.plan_process import plan_here
+from broker.store.memory import MemoryServer, MemoryStore
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a call of `fed` came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+
+def run_fed(*arguments, url="http://127.0.0.1:9", stdin="", **environment):
+    command = [sys.executable, "-m", "broker", *map(str, arguments)]
+    env = {**os.environ, "FED_URL": url, "COLUMNS": "200", **environment}
+    done = subprocess.run(command, input=stdin, env=env, capture_output=True, text=True, timeout=60, check=False)
+    return Said(done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def broker_in_a_thread(behave):
+    """The URL of a broker with engine twins that lives as long as the block."""
+    is_over, started = asyncio.Event(), threading.Event()
+    found = {}
+
+    def open_site(site):
+        return TwinAdapter(EngineTwin(SystemClock(), site.pools, behave=behave), "fed")
+
+    async def live():
+        found["loop"] = asyncio.get_running_loop()
+        settings = Settings(listen=Listen(port=0), observe_interval_s=0.02, probe_interval_s=0.1, plan_interval_s=0.05)
+        async with running_broker(settings, MemoryStore(MemoryServer(SystemClock())), open_site, plan_here) as broker:
+            found["url"] = broker.url
+            started.set()
+            await is_over.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(live()))
+    thread.start()
+    try:
+        assert started.wait(30)
+        yield found["url"]
+    finally:
+        found["loop"].call_soon_threadsafe(is_over.set)
+        thread.join(30)
+
+
+def behave(run):
+    """What a run does is in its command: `exit N`, `print TEXT` or `sleep`."""
+    match run.command:
+        case ("exit", code):
+            return Behaviour(exit_code=int(code))
+        case ("print", text):
+            return Behaviour(seconds=10_000.0, output=text.encode())
+        case ("sleep",):
+            return Behaviour(seconds=10_000.0)
+    return Behaviour()
+
+
+@pytest.fixture(scope="module")
+def url():
+    with broker_in_a_thread(behave) as url:
+        yield url
+
+
+@pytest.fixture
+def fed(url):
+    return lambda *arguments, **more: run_fed(*arguments, url=url, **more)

@@ -1,0 +1,152 @@
+"""The command as people and scripts use it: what it prints, and its exit codes."""
+
+import pytest
+
+FEDERATION = """
+kind: Dataset
+name: corpus
+replicas: [{{site: ams, path: corpus}}]
+---
+kind: Link
+from: ams
+to: fra
+bandwidth_gbps: 10
+---
+kind: Site
+name: ams
+engine: {{kind: process}}
+pools: [{{name: cpu, nodes: 1, per_node: {{cpus: 4, memory_gib: 8}}}}]
+storage: {{url: "file://{folder}"}}
+---
+kind: Site
+name: fra
+engine: {{kind: process}}
+pools: [{{name: cpu, nodes: 1, per_node: {{cpus: 4, memory_gib: 8}}}}]
+storage: {{url: "file://{folder}"}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def applied(fed, folder):
+    """Two sites, a link and a dataset, in an order in which each names what comes later."""
+    said = fed("apply", "-f", "-", "-o", "json", stdin=FEDERATION.format(folder=folder))
+    assert (said.code, said.err) == (0, "")
+    return said
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("storage")
+    (folder / "corpus").mkdir()
+    (folder / "corpus" / "part").write_text("text")
+    return folder
+
+
+def submitted(fed, job, *options):
+    return fed("submit", "-f", "-", "-o", "json", *options, stdin=job)
+
+
+def test_documents_are_applied_in_an_order_that_works(applied):
+    assert [item["kind"] for item in applied.json["items"]] == ["sites", "sites", "links", "datasets"]
+
+
+def test_a_job_goes_its_way(fed):
+    job = submitted(fed, "{name: good, command: [exit, '0']}").json
+    done = fed("wait", job["id"], "--timeout", "20", "-o", "json")
+    assert (done.code, done.json["phase"]) == (0, "succeeded")
+    assert done.json["site"] in ("ams", "fra")
+    listed = fed("jobs", "--phase", "succeeded", "-o", "json").json
+    assert job["id"] in [item["id"] for item in listed["items"]]
+    assert job["id"] in fed("jobs").out
+    assert done.json["site"] in fed("why", job["id"]).out
+
+
+def test_exit_codes_tell_what_happened(fed):
+    failed = submitted(fed, "{name: bad, command: [exit, '3']}").json["id"]
+    assert fed("wait", failed, "--timeout", "20").code == 1
+    endless = submitted(fed, "{name: endless, command: [sleep]}").json["id"]
+    assert fed("wait", endless, "--timeout", "0.1").code == 6
+    assert fed("cancel", endless).code == 0
+    assert fed("wait", endless, "--timeout", "20").code == 1
+    assert fed("why", "nothing").code == 3
+    assert fed("get", "site", "nothing").code == 3
+    assert fed("delete", "site", "fra").code == 4
+    assert fed("nonsense").code == 2
+    assert fed("get", "nonsense").code == 2
+
+
+def test_an_endpoint_that_is_away_is_said_to_be(fed):
+    said = fed("--patience", "0", "--url", "http://127.0.0.1:9", "jobs")
+    assert said.code == 5
+    assert "does not answer" in said.err
+    assert "Traceback" not in said.err
+
+
+def test_a_wrong_document_names_document_line_and_field(fed):
+    said = submitted(fed, "name: fine\ncommand: [a]\n---\nname: wrong\ncommand: [a]\ntasks: many\n")
+    assert said.code == 2
+    assert "document 2" in said.err
+    assert "line 6" in said.err
+    assert "tasks" in said.err
+    assert "Traceback" not in said.err
+    missing = submitted(fed, "{name: reads, command: [a], inputs: [{dataset: nothing}]}")
+    assert missing.code == 2
+    assert "nothing" in missing.err
+    assert fed("submit", "-f", "/no/such/file").code == 2
+    assert fed("apply", "-f", "-", stdin="{kind: Job, name: x, command: [a]}").code == 2
+    assert fed("submit", "-f", "-", stdin="{kind: Tenant, name: x}").code == 2
+
+
+def test_the_same_key_makes_the_same_job(fed):
+    first, again = [submitted(fed, "{name: once, command: [exit, '0']}", "--idempotency-key", "k").json for _ in range(2)]
+    assert first["id"] == again["id"]
+    other = submitted(fed, "{name: other, command: [exit, '0']}", "--idempotency-key", "k")
+    assert other.code == 4
+
+
+def test_many_jobs_in_one_file_are_one_list(fed):
+    said = submitted(fed, "\n---\n".join(f"{{name: n{number}, command: [exit, '0']}}" for number in range(3)))
+    assert [item["name"] for item in said.json["items"]] == ["n0", "n1", "n2"]
+    assert said.json["next"] is None
+
+
+def test_a_job_that_nobody_can_run_is_taken_with_a_warning(fed):
+    said = submitted(fed, "{name: huge, command: [sleep], resources: {cpus: 64}}")
+    assert said.code == 0
+    assert "warning" in said.err
+    assert fed("cancel", said.json["id"]).code == 0
+
+
+def test_a_plan_is_shown_and_nothing_is_made(fed):
+    said = fed("plan", "-f", "-", "-o", "json", stdin="{name: planned, command: [exit, '0'], sites: {require: {site: fra}}}")
+    assert [verdict["site"] for verdict in said.json["verdicts"]] == ["fra", "ams"]
+    assert fed("why", "planned").code == 3
+    assert "fra" in fed("plan", "-f", "-", stdin="{name: planned, command: [exit, '0']}").out
+
+
+def test_what_is_registered_is_shown(fed):
+    assert [item["name"] for item in fed("get", "sites", "-o", "json").json["items"]] == ["ams", "fra"]
+    assert fed("get", "link", "ams:fra", "-o", "json").json["bandwidth_gbps"] == 10.0
+    assert "ams" in fed("get", "datasets").out
+    assert fed("health", "-o", "json").json["store"]["version"] == "memory"
+    assert "leader" in fed("health").out
+    assert fed("cordon", "ams").code == 0
+    assert fed("get", "site", "ams", "-o", "json").json["admission"] == "cordoned"
+    assert fed("uncordon", "ams").code == 0
+
+
+def test_output_is_printed_as_it_is(fed):
+    job = submitted(fed, "{name: talks, command: [print, 'hello there']}").json["id"]
+    while fed("jobs", "--phase", "running", "-o", "json").json["items"] == []:
+        pass
+    assert fed("logs", job).out == "hello there"
+    assert fed("cancel", job).code == 0
+
+
+def test_a_broker_without_a_place_for_its_records_says_what_is_missing(fed, tmp_path):
+    said = fed("up", "--port", "0")
+    assert said.code == 2
+    assert "--data-dir" in said.err
+    wrong = tmp_path / "broker.yaml"
+    wrong.write_text("colour: red\n")
+    assert "colour" in fed("up", "--config", wrong).err
