@@ -73,8 +73,8 @@ def main() -> None:
             order = "interleaved" if is_interleaved else "class by class"
             print(
                 f"{JOBS} jobs of {CLASSES} classes over {sites_count} sites, {room}, {order}: {seconds:.2f} s of CPU, "
-                f"{placed} placed ({placed / seconds:.0f} a second), {len(made.passed)} classes passed over, {len(made.bookings)} bookings, "
-                f"input {len(raw) / 1e6:.1f} MB"
+                f"{placed} placed ({placed / seconds:.0f} a second), {len(made.passed)} classes passed over, "
+                f"{len(made.bookings)} bookings, input {len(raw) / 1e6:.1f} MB"
             )
 
 
