@@ -17,7 +17,7 @@ import uvloop
 
 from adapters.base import SiteAdapter
 from adapters.twin import EngineTwin, TwinAdapter
-from broker.app import running_broker
+from broker.app import running_broker, spare_the_collector
 from broker.clock import SystemClock
 from broker.config import Etcd, Listen, Settings
 from topology.site import Site
@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--etcd", required=True)
     parser.add_argument("--port", type=int, default=0)
     given = parser.parse_args()
+    spare_the_collector()
     uvloop.run(serve(given.etcd, given.port))
 
 
