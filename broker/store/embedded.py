@@ -148,7 +148,12 @@ async def _start(
 async def _launch(command: Sequence[str], output: Path) -> asyncio.subprocess.Process:
     with output.open("wb") as file:
         return await asyncio.create_subprocess_exec(
-            *ending_with_us(command), stdin=asyncio.subprocess.DEVNULL, stdout=file, stderr=file, env=clean_environment()
+            *ending_with_us(command),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            env=clean_environment(),
+            start_new_session=True,  # else Ctrl-C would end it before us, and nothing could be handed over
         )
 
 

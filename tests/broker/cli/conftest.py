@@ -1,13 +1,8 @@
-"""`fed` as a process, against a broker in a thread of the test's process."""
+"""`fed` against a broker in a thread of the test's process."""
 
 import asyncio
-import json
-import os
-import subprocess
-import sys
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import pytest
 
@@ -17,26 +12,7 @@ from broker.clock import SystemClock
 from broker.config import Listen, Settings
 from broker.plan_process import plan_here
 from broker.store.memory import MemoryServer, MemoryStore
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a call of `fed` came to."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        return json.loads(self.out)
-
-
-def run_fed(*arguments, url="http://127.0.0.1:9", stdin="", **environment):
-    command = [sys.executable, "-m", "broker", *map(str, arguments)]
-    env = {**os.environ, "FED_URL": url, "COLUMNS": "200", **environment}
-    done = subprocess.run(command, input=stdin, env=env, capture_output=True, text=True, timeout=60, check=False)
-    return Said(done.returncode, done.stdout, done.stderr)
+from tests.running import run_fed
 
 
 @contextmanager
