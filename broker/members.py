@@ -100,11 +100,14 @@ class Members:
             await self._clock.sleep(self._ttl_s / 12)
 
     async def leave(self) -> None:
-        """Hand everything back: others take over at once."""
+        """Hand everything back: others take over at once, or soon where the store does not answer."""
         await self._drop_all()
-        if self._lease:
-            await self._lease.close()
-            self._lease = None
+        lease, self._lease = self._lease, None
+        if lease:
+            try:
+                await lease.close()
+            except StoreError as error:
+                log.warning("the lease is left to run out: %s", error)
 
     def report_loss(self, right: Right) -> None:
         """A write was fenced off, or a site answered that a newer owner is at work: the right goes in the next turn."""
@@ -120,6 +123,7 @@ class Members:
             if self._lease is None:
                 await self._register()
             await self._check()
+            await self._let_go()
             await self._claim(self._wanted())
             await self._hand_over()
         except StoreError as error:
@@ -144,6 +148,16 @@ class Members:
                 del self.rights[name]
                 await self._on_loss(right)
                 await self._release(right)
+
+    async def _let_go(self) -> None:
+        """Take away keys of ours that are no right of ours: claims whose answer was lost. While our lease lives, nobody else can."""
+        stray: list[Draft] = []
+        for name in (LEADERSHIP, *self._world.sites):
+            entry = self._world.mirror.entries.get(self._key(name))
+            if entry and name not in self.rights and entry.value == Holder(self.me.id):
+                stray.append([Erase(self._key(name), entry.revision)])
+        if stray:
+            await self._ledger.commit(stray)
 
     async def _release(self, right: Right) -> None:
         """Take our key away, if it is still the one we made, so that somebody (perhaps we) can take the right anew."""
