@@ -19,7 +19,10 @@ from topology.site import Site
 
 
 class Metric(Enum):
-    """What a route should have least of."""
+    """What a route should have least of, summed over its links: hours per GiB with latency, or price per GiB; the other one
+    decides between equals. The sum, and not the narrowest link alone, because a transfer occupies every link that it crosses:
+    one link of 6 Gbps is preferred to two of 10.
+    """
 
     TIME = "time"
     MONEY = "money"

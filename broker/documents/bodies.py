@@ -12,6 +12,7 @@ from broker.documents.faults import refuse
 from broker.documents.fields import (
     Amount,
     Body,
+    Cpus,
     GpuCounts,
     Name,
     Names,
@@ -52,7 +53,7 @@ class LocationBody(Body):
 class NodeBody(Body):
     """What one node of a pool has."""
 
-    cpus: Positive = Field(examples=["4"])
+    cpus: Cpus = Field(examples=["4"])
     memory_gib: Amount = 0.0
     gpus: GpuCounts = {}
 

@@ -153,5 +153,7 @@ Names = Annotated[list[Name], BeforeValidator(_one_or_more), Field(max_length=MO
 Texts = Annotated[list[Text], BeforeValidator(_one_or_more), Field(max_length=MOST_ITEMS)]
 Amount = Annotated[float, Field(ge=0, le=1e9)]
 Positive = Annotated[float, Field(gt=0, le=1e9)]
+Cpus = Annotated[float, Field(ge=0.001, le=1e6)]
+"""No less than a thousandth: what is lost in the sums of fractions must never look like room."""
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
 GpuCounts = Annotated[dict[Name, Count], Field(max_length=100)]

@@ -17,11 +17,11 @@ from broker.documents.fields import (
     Argument,
     Body,
     Count,
+    Cpus,
     Duration,
     Environment,
     Name,
     Names,
-    Positive,
     Texts,
     Version,
     has_half_characters,
@@ -75,7 +75,7 @@ class GpusBody(Body):
 class ResourcesBody(Body):
     """What each task needs."""
 
-    cpus: Positive = 1.0
+    cpus: Cpus = 1.0
     memory_gib: Amount = 0.5
     gpus: GpusBody = GpusBody()
 
