@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ SIGNAL_BASE = 128
 SIGNAL_COUNT = 64
 MAX_LINE_BYTES = 64 * 2**20
 """The longest request or reply, one line of JSON."""
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,199}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,3 +164,21 @@ def exit_of(code: int) -> tuple[int | None, int | None]:
     killed: shells tell them apart no better."""
     is_signal = SIGNAL_BASE < code <= SIGNAL_BASE + SIGNAL_COUNT
     return (None, code - SIGNAL_BASE) if is_signal else (code, None)
+
+
+def objection(run: Run) -> str:
+    """Why no engine of this kind can take the run, whatever its room; empty when it can."""
+    if not _NAME.fullmatch(run.name):
+        return f"a run cannot be named {run.name!r}"
+    if run.tasks < 1:
+        return f"a run has at least one task, not {run.tasks}"
+    if not run.command and run.script is None:
+        return "there is neither a command nor a script"
+    for path in (*run.inputs.values(), *run.outputs.values(), *filter(None, [run.claim])):
+        if not path or path.startswith("/") or ".." in path.split("/"):
+            return f"{path!r} is no path below the site's storage"
+    for name in (*run.inputs, *run.outputs):
+        if not _NAME.fullmatch(name):
+            return f"a dataset cannot be named {name!r} here"
+    words = (*run.command, *run.env, *run.env.values(), *run.inputs.values(), *run.outputs.values(), run.claim)
+    return "a zero byte in the command, the environment or a path" if any("\0" in word for word in words) else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,11 @@ class Journal:
             reached = self._written
             await asyncio.to_thread(os.fdatasync, self._file)
             self._committed = reached
+
+    async def renew(self, records: Callable[[], Iterable[Record]]) -> None:
+        """`begin` while others may commit."""
+        async with self._committing:
+            self.begin(records())
 
     def close(self) -> None:
         """Give the file back."""
