@@ -108,6 +108,7 @@ class EngineTwin:
         self._ends: list[tuple[float, NativeId]] = []
         self._late: list[tuple[float, int, Run, Behaviour]] = []
         self._free: dict[str, list[Resources]] = {pool.name: [pool.per_node] * pool.nodes for pool in self.pools}
+        self._empty = {pool.name: pool.empty for pool in self.pools}
         self._last_id = 0
         self._epoch = 0
 
@@ -131,6 +132,8 @@ class EngineTwin:
             return Refused(behaviour.refusal)
         if run.pool not in self._free:
             return Refused(f"there is no pool {run.pool}")
+        if self._empty[run.pool].fit(run.per_task) < run.tasks:
+            return Refused(f"pool {run.pool} never holds {run.tasks} tasks of {run.per_task}")
         if behaviour.arrives_after is not None:
             self._last_id += 1
             heapq.heappush(self._late, (self.clock.now() + behaviour.arrives_after, self._last_id, run, behaviour))
@@ -150,9 +153,11 @@ class EngineTwin:
                 _, native_id = heapq.heappop(self._ends)
                 if native_id in self._runs and self._runs[native_id].ends == at:
                     self._finish(self._runs[native_id], at)
+                    self._start_waiting(at)
             else:
                 _, _, run, behaviour = heapq.heappop(self._late)
-                self._accept(run, behaviour, at)
+                if not (self.capabilities.unique_names and (run.name in self._gone or run.name in self._by_name)):
+                    self._accept(run, behaviour, at)
         if self.forgets_after < float("inf"):
             for native_id in [native_id for native_id, at in self._over.items() if at + self.forgets_after <= now]:
                 self._forget(native_id)
@@ -184,7 +189,9 @@ class EngineTwin:
         for native_id in self._by_name.get(name, ()):
             held = self._runs[native_id]
             if not held.report.state.is_over:
-                self._end(held, self.clock.now(), SiteState.CANCELLED, signal=SIGTERM)
+                has_started = held.report.started_at is not None
+                self._end(held, self.clock.now(), SiteState.CANCELLED, signal=SIGTERM if has_started else None)
+        self._start_waiting(self.clock.now())
 
     def forget(self, name: RunName) -> None:
         """Clean up runs of that name that are over."""
@@ -201,6 +208,7 @@ class EngineTwin:
             self._drop(native_id)
             if reuses_ids:
                 self._last_id -= 1
+        self._start_waiting(self.clock.now())
 
     def start_again(self, name: RunName) -> None:
         """The engine itself starts a running run once more, as after the loss of a node: its claim is there, so it leaves."""
@@ -209,6 +217,7 @@ class EngineTwin:
             held = self._runs[native_id]
             if held.report.state is SiteState.RUNNING:
                 self._end(held, self.clock.now(), SiteState.FAILED, reason=EndReason.CLAIMED, message="its claim exists")
+        self._start_waiting(self.clock.now())
 
     def output(self, name: RunName) -> bytes:
         """What the run has printed: all of it once it runs."""
@@ -246,17 +255,17 @@ class EngineTwin:
                 self._over[held.native_id] = at
                 return True
             self.claims[run.claim] = held.native_id
-        held.nodes = nodes
-        for node, tasks in nodes:
-            self._free[run.pool][node] -= run.per_task * tasks
         self.starts.append(Start(run.name, held.native_id, at))
         held.report = Report(run.name, held.native_id, SiteState.RUNNING, at, pool=run.pool)
         seconds = held.behaviour.seconds if run.walltime_s is None else min(held.behaviour.seconds, run.walltime_s)
         held.ends = at + seconds
         if seconds <= 0:
-            self._finish(held, at)
-        else:
-            heapq.heappush(self._ends, (held.ends, held.native_id))
+            self._finish(held, at)  # takes no time, so it takes no room
+            return True
+        held.nodes = nodes
+        for node, tasks in nodes:
+            self._free[run.pool][node] -= run.per_task * tasks
+        heapq.heappush(self._ends, (held.ends, held.native_id))
         return True
 
     def _finish(self, held: _Held, at: float) -> None:
@@ -286,6 +295,9 @@ class EngineTwin:
         held.report = Report(held.run.name, held.native_id, state, began, at, exit_code, signal, reason, message, held.run.pool)
         held.ends = float("inf")
         self._over[held.native_id] = at
+
+    def _start_waiting(self, at: float) -> None:
+        """Start what waits and now has room, in the order it came."""
         for native_id in list(self._queued):
             if self._start(self._runs[native_id], at):
                 self._queued.pop(native_id, None)
