@@ -110,13 +110,14 @@ class EngineTwin:
         self._free: dict[str, list[Resources]] = {pool.name: [pool.per_node] * pool.nodes for pool in self.pools}
         self._empty = {pool.name: pool.empty for pool in self.pools}
         self._last_id = 0
-        self._epoch = 0
+        self._epochs: dict[str, int] = {}
 
-    def guard(self, epoch: int) -> None:
-        """Raise StaleEpoch for an owner that is not the newest."""
-        if self.capabilities.refuses_stale_epochs and epoch < self._epoch:
-            raise StaleEpoch(f"epoch {epoch} is over: the site has served {self._epoch}")
-        self._epoch = max(self._epoch, epoch)
+    def guard(self, epoch: int, federation: str = "") -> None:
+        """Raise StaleEpoch for an owner that is not the federation's newest; with no federation named, the newest of all."""
+        newest = max(self._epochs.get(federation, 0), self._epochs.get("", 0))
+        if self.capabilities.refuses_stale_epochs and epoch < newest:
+            raise StaleEpoch(f"epoch {epoch} is over: the site has served {newest}")
+        self._epochs[federation] = max(newest, epoch)
 
     def submit(self, run: Run) -> Outcome:
         """Take one run."""
@@ -183,20 +184,21 @@ class EngineTwin:
                     free[held.run.pool][node] += held.run.per_task * tasks
         return {pool: Room.of((node, 1) for node in nodes) for pool, nodes in free.items()}
 
-    def cancel(self, name: RunName) -> None:
-        """Stop every run of that name. One that is still to arrive is not reached."""
+    def cancel(self, name: RunName, federation: str) -> None:
+        """Stop every run of that name and federation. One that is still to arrive is not reached."""
         self.advance()
         for native_id in self._by_name.get(name, ()):
             held = self._runs[native_id]
-            if not held.report.state.is_over:
+            if not held.report.state.is_over and held.run.federation == federation:
                 has_started = held.report.started_at is not None
                 self._end(held, self.clock.now(), SiteState.CANCELLED, signal=SIGTERM if has_started else None)
         self._start_waiting(self.clock.now())
 
-    def forget(self, name: RunName) -> None:
-        """Clean up runs of that name that are over."""
+    def forget(self, name: RunName, federation: str) -> None:
+        """Clean up runs of that name and federation that are over."""
         for native_id in list(self._by_name.get(name, ())):
-            if self._runs[native_id].report.state.is_over:
+            held = self._runs[native_id]
+            if held.report.state.is_over and held.run.federation == federation:
                 self._forget(native_id)
 
     def restart(self, loses_since: float = float("inf"), reuses_ids: bool = False) -> None:
@@ -368,7 +370,7 @@ class TwinAdapter:
         """See `SiteAdapter.cancel`."""
         await self._begin("cancel", call.epoch)
         for run in runs:
-            self._twin.cancel(run.name)
+            self._twin.cancel(run.name, self._federation)
         await self._network("cancel", "reply")
 
     async def forget(self, runs: Collection[RunRef], call: Call) -> None:
@@ -376,7 +378,7 @@ class TwinAdapter:
         await self._begin("forget", call.epoch)
         self._twin.advance()
         for run in runs:
-            self._twin.forget(run.name)
+            self._twin.forget(run.name, self._federation)
         await self._network("forget", "reply")
 
     async def logs(self, run: RunRef, task: int, offset: int, follow: bool) -> AsyncIterator[bytes]:
@@ -406,7 +408,7 @@ class TwinAdapter:
         self.calls[call] = self.calls.get(call, 0) + 1
         await self._network(call, "send")
         if epoch is not None:
-            self._twin.guard(epoch)
+            self._twin.guard(epoch, self._federation)
 
 
 def _rank(report: Report) -> int:

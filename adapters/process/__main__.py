@@ -31,6 +31,7 @@ RUNS_ALREADY = 3
 MOST_FILES = 65_536
 LOG_BYTES = 5 * 2**20
 LOCK_S = 10.0
+ABANDONED_S = 2.0
 LOCK_POLL_S = 0.02
 
 
@@ -50,9 +51,9 @@ def main() -> int:
         return RUNS_ALREADY
     if not arguments.detach:
         _set_up(state)
-        asyncio.run(_serve(config))
+        asyncio.run(_serve(config, lock))
         return 0
-    return _detached(config, state)
+    return _detached(config, state, lock)
 
 
 def _locked(lock: int, path: Path) -> bool:
@@ -77,7 +78,7 @@ def _answers(path: Path) -> bool:
     return True
 
 
-def _detached(config: EngineConfig, state: Path) -> int:
+def _detached(config: EngineConfig, state: Path, lock: int) -> int:
     """Fork; the parent waits for the child's word that it listens, or why it does not."""
     hears, says = os.pipe()
     if os.fork():
@@ -94,7 +95,7 @@ def _detached(config: EngineConfig, state: Path) -> int:
     os.chdir("/")
     _set_up(state)
     try:
-        asyncio.run(_serve(config, says))
+        asyncio.run(_serve(config, lock, says))
     except BaseException:
         log.exception("the daemon ends")
         with contextlib.suppress(OSError):  # the pipe is closed once we were ready
@@ -112,7 +113,7 @@ def _set_up(state: Path) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, MOST_FILES) if hard > 0 else MOST_FILES, hard))
 
 
-async def _serve(config: EngineConfig, says: int | None = None) -> None:
+async def _serve(config: EngineConfig, lock: int, says: int | None = None) -> None:
     state = Path(config.state_dir)
     journal = Journal(state / "journal")
     engine = Engine(config, journal)
@@ -124,22 +125,35 @@ async def _serve(config: EngineConfig, says: int | None = None) -> None:
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     listening = _listen(Path(config.socket))
     _write_pid(state)
-    working = asyncio.ensure_future(engine.run())
-    serving = asyncio.ensure_future(server.serve(listening))
+    parts = [asyncio.ensure_future(part) for part in (engine.run(), server.serve(listening), _until_abandoned(state, lock))]
     log.info("%s: listening at %s", config.site, config.socket)
     if says is not None:
         os.write(says, b"ready")
         os.close(says)
     try:
-        done, _ = await asyncio.wait((working, serving), return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+        for part in done:
+            part.result()
     finally:
-        for task in (working, serving):
-            task.cancel()
-        await asyncio.gather(working, serving, return_exceptions=True)
+        for part in parts:
+            part.cancel()
+        await asyncio.gather(*parts, return_exceptions=True)
         await journal.commit()
     log.info("%s: ends; runs go on", config.site)
+
+
+async def _until_abandoned(state: Path, lock: int) -> None:
+    """Until the state directory was removed, or another one is in its place: nobody can reach us or learn what we know."""
+    while True:
+        await asyncio.sleep(ABANDONED_S)
+        try:
+            if (state / "lock").stat().st_ino != os.fstat(lock).st_ino:
+                break
+        except FileNotFoundError:
+            break
+        except OSError as error:
+            log.warning("the state directory cannot be looked at: %s", error)
+    log.error("%s is no longer ours", state)
 
 
 def _listen(path: Path) -> socket.socket:

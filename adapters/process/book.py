@@ -17,7 +17,8 @@ KEEP_NAMES_S = 7 * 86_400.0
 
 Record = dict[str, Any]
 TaskEnd = tuple[float, int, int | None]
-"""When a task ended, its number, and the exit code as a shell gives it; None when nobody saw its end."""
+"""When a task ended, its number, and the exit code as a shell gives it, negative if its program could not be started; None when
+nobody saw its end."""
 
 
 @dataclass(slots=True)
@@ -138,7 +139,7 @@ def conclusion(held: Held, ends: Collection[TaskEnd]) -> Report:
     failed = sorted((end for end in ends if end[2] != 0), key=lambda end: end[0])
     ended_at = max((at for at, _, _ in ends), default=held.killed_at)
     task, first = failed[0][1:] if failed else (0, 0)
-    code, signal = exit_of(first) if first is not None else (None, SIGKILL if held.kill else None)
+    code, signal = exit_of(abs(first)) if first is not None else (None, SIGKILL if held.kill else None)
 
     def over(state: SiteState, reason: EndReason | None = None, message: str = "") -> Report:
         return Report(run.name, held.id, state, held.started_at, ended_at, code, signal, reason, message, run.pool)
@@ -151,4 +152,6 @@ def conclusion(held: Held, ends: Collection[TaskEnd]) -> Report:
         return over(SiteState.SUCCEEDED)
     if first is None:
         return over(SiteState.FAILED, EndReason.NODE_LOST, f"task {task} is gone and left no exit code")
+    if first < 0:
+        return over(SiteState.FAILED, EndReason.START_FAILED, f"the program of task {task} could not be started: see its output")
     return over(SiteState.FAILED, EndReason.PROGRAM_FAILED, f"task {task} of {run.tasks} failed" if run.tasks > 1 else "")

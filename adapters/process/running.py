@@ -140,6 +140,9 @@ class Running:
         asyncio.get_running_loop().remove_reader(process.handle)
         tasks.let_go(process)
         end = tasks.end_of(self._folders, live.held.run.name, task)
+        if end is None and (other := tasks.find(self._folders, live.held.run.name, task)):
+            self._watch(live, {task: other})  # the last daemon had started one as well, and ours left
+            return
         live.has_strays |= end is None
         live.ends.append((end[0], task, end[1]) if end else (time.time(), task, None))
         self._look_at(live)

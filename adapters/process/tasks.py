@@ -2,7 +2,8 @@
 
 Each task runs under a shell of its own, in a session of its own, that outlives the daemon. The shell's first act is to create
 `<task>.pid` exclusively with its line of /proc/<pid>/stat, so that of two shells started for one task one leaves at once; its
-last is to write the exit code to `<task>.exit`.
+last is to write the exit code to `<task>.exit`, with a minus where the program could not be started: a trap on EXIT runs only if `exec`
+failed, so that a program's own 126 and 127 are told apart from the shell's.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ MARK = "FED_RUN"
 
 SHELL = "/bin/sh"
 _WRAPPER = """{ set -C; read -r me < /proc/self/stat && printf '%s\\n' "$me" > "$1.pid"; } 2>/dev/null || exit 0
-set +C; trap : HUP INT TERM; task=$1; cd "$2" && ulimit -S -n "$3" || exit 1; shift 3
-(exec "$@") 2>&1
-printf '%s\\n' $? > "$task.exit"
+set +C; trap : HUP INT QUIT USR1 USR2 TERM; task=$1; cd "$2" && ulimit -S -n "$3" || exit 1; shift 3
+(trap ': > "$task.unstarted"' EXIT; exec "$@") 2>&1
+code=$?; [ ! -e "$task.unstarted" ] || code=-$code
+printf '%s\\n' "$code" > "$task.exit"
 """
 _SOFT_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 """What tasks get: the daemon raises its own."""
