@@ -87,10 +87,11 @@ async def running_broker(
         mirror = Mirror(records, Keys(settings.federation), clock)
         context = Context(settings, clock, World(mirror), Ledger(records, mirror), Metrics())
         registry = _registry(stack, context, records, open_site)
-        planner = Planner(context, runner or await _plan_process(stack, context.metrics))
+        loops: dict[str, Loop] = {"mirror": mirror.run, "registry": registry.run}
+        planner = Planner(context, runner or _plan_process(stack, context.metrics, loops))
         members = _members(context, records, url, planner, registry)
         vitals = Vitals(records, clock, settings.quota_bytes, settings.admission_share)
-        loops: Mapping[str, Loop] = {"mirror": mirror.run, "vitals": vitals.run, "registry": registry.run}
+        loops["vitals"] = vitals.run
         await stack.enter_async_context(_running(loops, context))
         await stack.enter_async_context(_member(members, context))
         peers = await stack.enter_async_context(ClientSession())
@@ -185,10 +186,11 @@ def _registry(stack: AsyncExitStack, context: Context, store: Store, open_site: 
     return registry
 
 
-async def _plan_process(stack: AsyncExitStack, metrics: Metrics) -> Runner:
+def _plan_process(stack: AsyncExitStack, metrics: Metrics, loops: dict[str, Loop]) -> Runner:
+    """Started beside all else: it takes a second."""
     process = PlanProcess(metrics)
     stack.push_async_callback(process.close)
-    await process.start()
+    loops["plan process"] = process.start
     return process
 
 

@@ -37,7 +37,7 @@ def run_fed(*arguments, url="http://127.0.0.1:9", stdin=""):
 
 
 class Up:
-    """`fed up` with an embedded etcd, on one port through all its lives. It takes an etcd that may be killed, if one was built."""
+    """`fed up` with an embedded etcd, on one port through all its lives. If one was built that may be killed, it is that."""
 
     def __init__(self, folder: Path):
         self.folder = folder
