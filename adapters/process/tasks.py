@@ -2,8 +2,8 @@
 
 Each task runs under a shell of its own, in a session of its own, that outlives the daemon. The shell's first act is to create
 `<task>.pid` exclusively with its line of /proc/<pid>/stat, so that of two shells started for one task one leaves at once; its
-last is to write the exit code to `<task>.exit`, with a minus where the program could not be started: a trap on EXIT runs only if `exec`
-failed, so that a program's own 126 and 127 are told apart from the shell's.
+last is to write the exit code to `<task>.exit`, with a minus where the program could not be started: a trap on EXIT runs only
+where `exec` failed, so that a program's own 126 and 127 are told apart from the shell's.
 """
 
 from __future__ import annotations
