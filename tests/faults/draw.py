@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from adapters.base import Capabilities
@@ -17,6 +18,9 @@ from tests.faults.faults import OF_STORE, Fault, Wrong
 NAMES = ("ams", "fra", "osl", "rom")
 TROUBLE_S = 16.0
 """Faults begin within this time, and jobs are handed in."""
+OFTEN = (*Wrong, *(Wrong.SITE_AWAY, Wrong.SITE_LATE, Wrong.SITE_REPLIES_LOST, Wrong.SITE_SLOW) * 2)
+"""What goes wrong, the more telling faults more often."""
+NEEDS_CLAIMS = (Wrong.SITE_MISLAYS, Wrong.SITE_LATE, Wrong.SITE_FORGETS, Wrong.SITE_RESTARTS)
 WITHOUT_MOVING = tuple(ending for ending in INFRASTRUCTURE if ending is not Ending.SITE_LOST)
 
 
@@ -30,11 +34,21 @@ class Bulk:
 
 
 @dataclass(frozen=True, slots=True)
+class Make:
+    """What an engine can promise. Without claims its storage cannot create exclusively, so that a claim stops nobody."""
+
+    can: Capabilities
+    has_claims: bool
+    starts_after_s: float
+    """How long a run is queued at least."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Everything that is settled before the world begins."""
 
     sites: tuple[Site, ...]
-    capabilities: tuple[Capabilities, ...]
+    makes: tuple[Make, ...]
     links: tuple[Link, ...]
     datasets: tuple[tuple[DatasetId, str], ...]
     bulks: tuple[Bulk, ...]
@@ -46,7 +60,7 @@ def drawn(chance: random.Random) -> Plan:
     """One world. Every job fits every site, and every site is linked to all, directly or not: each job can end."""
     names = NAMES[: chance.choice((2, 2, 3, 3, 4))]
     sites = tuple(_site(name, chance) for name in names)
-    capabilities = tuple(_capabilities(chance) for _ in names)
+    makes = tuple(_make(chance) for _ in names)
     links = tuple(
         Link(near, far, chance.choice((4.0, 10.0, 20.0)), latency_ms=5, price_per_gib=0.01)
         for near in names
@@ -58,7 +72,7 @@ def drawn(chance: random.Random) -> Plan:
     )
     bulks = _bulks(chance, datasets)
     brokers = chance.choice((1, 1, 2, 2, 2))
-    return Plan(sites, capabilities, links, datasets, bulks, brokers, _faults(chance, names, brokers))
+    return Plan(sites, makes, links, datasets, bulks, brokers, _faults(chance, dict(zip(names, makes, strict=True)), brokers))
 
 
 def _site(name: str, chance: random.Random) -> Site:
@@ -66,11 +80,12 @@ def _site(name: str, chance: random.Random) -> Site:
     return Site(name, Engine("twin"), (pool,), Storage(f"file:///{name}"), region=name)
 
 
-def _capabilities(chance: random.Random) -> Capabilities:
-    kind = chance.random()
+def _make(chance: random.Random) -> Make:
+    kind, starts_after_s = chance.random(), chance.choice((0.0, 0.0, 0.3, 1.5))
     if kind < 0.4:
-        return Capabilities(unique_names=True, refuses_stale_epochs=True, settling_s=0.0)
-    return Capabilities(unique_names=kind < 0.55, refuses_stale_epochs=False, settling_s=chance.choice((0.0, 0.5, 1.0)))
+        return Make(Capabilities(unique_names=True, refuses_stale_epochs=True, settling_s=0.0), True, starts_after_s)
+    can = Capabilities(unique_names=kind < 0.5, refuses_stale_epochs=False, settling_s=chance.choice((0.0, 0.5, 1.0)))
+    return Make(can, has_claims=can.unique_names or chance.random() < 0.7, starts_after_s=starts_after_s)
 
 
 def _bulks(chance: random.Random, datasets: tuple[tuple[DatasetId, str], ...]) -> tuple[Bulk, ...]:
@@ -101,15 +116,18 @@ def _spec(chance: random.Random, datasets: tuple[tuple[DatasetId, str], ...]) ->
     )
 
 
-def _faults(chance: random.Random, sites: tuple[str, ...], brokers: int) -> tuple[Fault, ...]:
-    """A handful of them, any of which may overlap. A refusal for good is of one site only: else a job may have nowhere to go."""
+def _faults(chance: random.Random, sites: Mapping[str, Make], brokers: int) -> tuple[Fault, ...]:
+    """Some, any of which may overlap. A refusal for good is of one site only: else a job may have nowhere to go. Where claims
+    stop nobody, nothing arrives late and nothing is forgotten: there looking before sending again must do."""
     faults = []
-    refusing = chance.choice(sites)
-    for _ in range(chance.choice((0, 1, 2, 3, 4, 5, 6))):
-        wrong = chance.choice(tuple(Wrong))
-        target = chance.choice(("", *(f"b{number}" for number in range(brokers)))) if wrong in OF_STORE else chance.choice(sites)
+    refusing = chance.choice(list(sites))
+    for _ in range(chance.choice((0, 2, 3, 4, 5, 6, 8, 10))):
+        wrong = chance.choice(OFTEN)
+        target = chance.choice(("", *(f"b{number}" for number in range(brokers)))) if wrong in OF_STORE else chance.choice(list(sites))
         if wrong is Wrong.SITE_REFUSES:
             target = refusing
+        if wrong in NEEDS_CLAIMS and not sites[target].has_claims:
+            wrong = Wrong.SITE_REPLIES_LOST
         begin = chance.uniform(0, TROUBLE_S)
         faults.append(Fault(wrong, target, begin, begin + _lasts(wrong, chance), _chance(wrong, chance), _seconds(wrong, chance)))
     return tuple(sorted(faults, key=lambda fault: fault.begin))
@@ -117,8 +135,8 @@ def _faults(chance: random.Random, sites: tuple[str, ...], brokers: int) -> tupl
 
 def _lasts(wrong: Wrong, chance: random.Random) -> float:
     if wrong is Wrong.SITE_AWAY:
-        return chance.choice((1.0, 3.0, 9.0, 14.0)) * chance.uniform(0.7, 1.3)
-    return chance.choice((0.5, 2.0, 5.0)) * chance.uniform(0.7, 1.3)
+        return chance.choice((1.0, 4.0, 12.0, 12.0)) * chance.uniform(0.7, 1.3)
+    return chance.choice((1.0, 4.0, 10.0)) * chance.uniform(0.7, 1.3)
 
 
 def _chance(wrong: Wrong, chance: random.Random) -> float:

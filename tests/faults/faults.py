@@ -43,6 +43,8 @@ class Wrong(StrEnum):
     """At its begin, the engine starts anew; with `chance` it has forgotten what it had, and those runs are dead."""
     SITE_FORGETS = "site forgets"
     """Finished runs leave the engine's listing and history."""
+    SITE_MISLAYS = "site mislays"
+    """Listings that call themselves whole leave out what is queued; it may start all the same."""
     SITE_PARTIAL = "site partial"
     """Listings leave out runs, and say that they are not whole."""
     STORAGE_AWAY = "storage away"
@@ -114,13 +116,13 @@ class Schedule:
 
 
 def drawn_strikes(chance: random.Random, most_awaits: int, places: Sequence[str]) -> tuple[Strike, ...]:
-    """Blows for one life of a process. Half of them aim at a place, so that rare awaits are hit as well."""
+    """Blows for one life of a process. Most aim at a place, so that rare awaits are hit as well."""
     strikes = []
-    for _ in range(chance.choice((0, 1, 1, 1, 2))):
+    for _ in range(chance.choice((0, 1, 1, 2, 3))):
         blow = chance.choice((Blow.KILL, Blow.KILL, Blow.KILL, Blow.CANCEL, Blow.STOP, Blow.PAUSE))
         seconds = chance.choice((0.3, 1.5, 2.5, 4.0, 8.0)) * chance.uniform(0.7, 1.3) if blow is Blow.PAUSE else 0.0
-        if places and chance.random() < 0.5:
-            strikes.append(Strike(blow, chance.randint(1, 4), seconds, chance.choice(places)))
+        if places and chance.random() < 0.7:
+            strikes.append(Strike(blow, chance.choice((1, 1, 2, 4)), seconds, chance.choice(places)))
         else:
             strikes.append(Strike(blow, int(most_awaits ** chance.uniform(0.2, 1.0)), seconds))
     return tuple(strikes)

@@ -210,7 +210,8 @@ class Promises:
             self.breaks(f"job {old.id}, {old.phase}, was written by {current()}; {key} is held by {holder}")
 
     def _ended(self, state: JobState, is_noted: bool) -> None:
-        """An attempt is over: nothing of it runs now or starts later, unless a note says that this cannot be known."""
+        """An attempt is over: nothing of it runs now or starts later, unless a note says that this cannot be known, or claims stop
+        nobody there."""
         attempt = state.attempt
         assert attempt.end
         name = run_name(self._keys.federation, state.id, attempt.number)
@@ -218,7 +219,7 @@ class Promises:
         ending = attempt.end.ending
         if ending is Ending.SITE_LOST and Ending.SITE_LOST not in self.spec(state.id).retry.reasons:
             self.breaks(f"job {state.id} was taken from its lost site, and does not want that")
-        if is_noted:
+        if is_noted or not self._engines[attempt.site].has_claims:
             return
         self._superseded[name] = str(ending)
         for engine in self._engines.values():

@@ -9,13 +9,14 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from adapters.base import Call, Capabilities, EndReason, Observation, Outcome, Run, RunName, RunRef, SiteState, StaleEpoch, Unreachable
+from adapters.base import Call, EndReason, Observation, Outcome, Run, RunName, RunRef, SiteState, StaleEpoch, Unknown, Unreachable
 from adapters.twin import Behaviour, EngineTwin, TwinAdapter
 from broker.sites.layout import replica_path
 from broker.sites.mover import Brought, Order
 from broker.storage import StorageError, Tree
 from topology.site import Site
 
+from tests.faults.draw import Make
 from tests.faults.faults import Schedule, Wrong
 from tests.faults.trace import Trace
 from tests.faults.virtual import SimClock
@@ -37,18 +38,25 @@ class Engine(EngineTwin):
         self,
         clock: SimClock,
         site: Site,
-        capabilities: Capabilities,
+        make: Make,
         schedule: Schedule,
         trees: dict[tuple[str, str], Tree],
         on_start: Callable[[str, RunName], None],
         on_forget: Callable[[str, RunName], None],
     ) -> None:
-        super().__init__(clock, site.pools, capabilities, self._behave)
+        super().__init__(clock, site.pools, make.can, self._behave)
+        self.has_claims = make.has_claims
+        self._starts_after = make.starts_after_s
         self.site = site.name
         self._schedule = schedule
         self._trees = trees
         self._on_start = on_start
         self._on_forget = on_forget
+
+    def advance(self) -> None:
+        """As the twin's; what has waited long enough to be scheduled starts, if there is room."""
+        super().advance()
+        self._start_waiting(self.clock.now())
 
     def running(self) -> list[RunName]:
         """Names of the programs that run now, as often as they do."""
@@ -60,6 +68,8 @@ class Engine(EngineTwin):
         found = super().reports(federation)
         since = self.clock.now() - self.capabilities.settling_s
         young = {held.run.name for held in self._runs.values() if held.accepted > since}
+        if self._schedule.now(Wrong.SITE_MISLAYS, self.site, asyncio.get_running_loop().time()):
+            young |= {name for name, report in found.items() if report.state is SiteState.QUEUED}
         return {name: report for name, report in found.items() if name not in young} if young else found
 
     def lose_nodes(self, chance: float) -> None:
@@ -69,10 +79,10 @@ class Engine(EngineTwin):
             if held.report.state is SiteState.RUNNING and self._schedule.dice.random() < chance:
                 self._end(held, self.clock.now(), SiteState.FAILED, reason=EndReason.NODE_LOST, message="its node is gone")
 
-    def forget(self, name: RunName) -> None:
+    def forget(self, name: RunName, federation: str) -> None:
         """A broker says that the end is stored."""
         self._on_forget(self.site, name)
-        super().forget(name)
+        super().forget(name, federation)
 
     def _behave(self, run: Run) -> Behaviour:
         now = asyncio.get_running_loop().time()
@@ -82,7 +92,11 @@ class Engine(EngineTwin):
         return Behaviour(float(seconds), int(exit_code))
 
     def _start(self, held: object, at: float) -> bool:
+        if at < held.accepted + self._starts_after:
+            return False
         before = len(self.starts)
+        if not self.has_claims:
+            self.claims.pop(held.run.claim, None)
         has_gone = super()._start(held, at)
         if len(self.starts) > before:
             self._on_start(self.site, self.starts[before].name)
@@ -111,6 +125,8 @@ class FaultyAdapter(TwinAdapter):
         late = self._schedule.takes(Wrong.SITE_LATE, self._engine.site, loop.time())
         if late:
             loop.call_later(late, self._arrive, tuple(runs), call.epoch)
+            if self._schedule.dice.random() < 0.5:
+                return {run.name: Unknown("no answer in time") for run in runs}
             await asyncio.sleep(call.timeout_s * 2)
             raise Unreachable("no answer")
         return dict(await super().submit(runs, call))
@@ -135,7 +151,7 @@ class FaultyAdapter(TwinAdapter):
     def _arrive(self, runs: Sequence[Run], epoch: int) -> None:
         self._trace.add(f"{self._engine.site}: a late submit arrives, {[run.name for run in runs]}")
         try:
-            self._engine.guard(epoch)
+            self._engine.guard(epoch, self._federation)
         except StaleEpoch:
             return
         self._engine.advance()
@@ -168,7 +184,7 @@ class SiteStorages:
         await self._pass(site.name)
         engine = self._engines[site.name]
         engine.advance()
-        holder = engine.claims.setdefault(path, OF_BROKER)
+        holder = engine.claims.setdefault(path, OF_BROKER) if engine.has_claims else OF_BROKER
         self._trace.add(f"{site.name}: claim {path}: {'ours' if holder == OF_BROKER else 'the run has it'}")
         await self._pass(site.name)
         return holder == OF_BROKER

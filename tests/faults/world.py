@@ -23,7 +23,6 @@ from broker.store import codec
 from broker.store import keys as kinds
 from broker.store.base import Put, StoreError
 from broker.store.keys import Keys
-from broker.store.memory import MemoryStore
 from broker.submission import NewJob, Request
 from topology.dataset import Dataset, Replica
 from topology.site import Admission, Site
@@ -45,8 +44,7 @@ ANSWER_S = 3.0
 """How long a user waits for an answer before asking again, perhaps another broker."""
 SETTLES_S = 120.0
 """Once nothing goes wrong any more, everything must be over within this time."""
-TYPICAL_AWAITS = 4000
-OFF = -1e9
+TYPICAL_AWAITS = 1500
 
 
 @dataclass
@@ -54,7 +52,7 @@ class Setup:
     """How a world is built, but for its seed. Mutants replace parts."""
 
     parts: Parts = field(default_factory=Parts)
-    wrap_store: Callable[[MemoryStore], Any] = lambda store: store
+    store: type[FaultyStore] = FaultyStore
     engine: type[Engine] = Engine
     storages: type[SiteStorages] = SiteStorages
 
@@ -97,8 +95,8 @@ class World:
         self.trees: dict[tuple[str, str], Any] = {}
         self.sites = {site.name: site for site in self.plan.sites}
         self.engines = {
-            site.name: setup.engine(self.clock, site, can, self.schedule, self.trees, self._on_start, self._on_forget)
-            for site, can in zip(self.plan.sites, self.plan.capabilities, strict=True)
+            site.name: setup.engine(self.clock, site, make, self.schedule, self.trees, self._on_start, self._on_forget)
+            for site, make in zip(self.plan.sites, self.plan.makes, strict=True)
         }
         links = {link.name: link for link in self.plan.links}
         self.promises = Promises(self.keys, trace, self.sites, links, self.engines, self.trees, lambda key: self.server.held(key))
@@ -211,7 +209,7 @@ class World:
         strikes = () if self.is_calm else drawn_strikes(self.chance, TYPICAL_AWAITS, PLACES)
         process = Process(f"b{number}.{generation}", strikes, self._strike)
         self.trace.add(f"{process.name} begins; in store for it: {[str(strike) for strike in strikes]}")
-        store = FaultyStore(self.server, f"b{number}", self.schedule)
+        store = self.setup.store(self.server, f"b{number}", self.schedule)
         life = Life(process, store, Metrics())
         storages = self.setup.storages(self.engines, self.trees, self.schedule, self.trace)
 
@@ -219,7 +217,6 @@ class World:
             return FaultyAdapter(self.engines[site.name], SETTINGS.federation, self.schedule, self.trace)
 
         chance = random.Random(self.chance.random())
-        life.store = self.setup.wrap_store(store)
         life.main = self.within(process, lambda: live(life, self.clock, open_site, storages, chance, self.setup.parts))
         return life
 
@@ -322,6 +319,7 @@ PLACES = places()
 def live_through(seed: int, is_traced: bool = False, setup: Setup | None = None) -> Outcome:
     """One seed, from beginning to end. The same seed gives the same outcome under the same PYTHONHASHSEED."""
     gc.disable()
+    gc.freeze()  # modules and what earlier seeds left are not looked through again
     hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
     try:
         return _live_through(seed, is_traced, setup or Setup())
@@ -369,8 +367,9 @@ def plan_of(world: World) -> str:
     """The world in a line."""
     sites = ", ".join(
         f"{site.name} ({site.pools[0].nodes} x {site.pools[0].per_node.cpus:g} cpus"
-        f"{'' if can.unique_names else ', names not unique'}, settles in {can.settling_s:g} s)"
-        for site, can in zip(world.plan.sites, world.plan.capabilities, strict=True)
+        f"{'' if make.can.unique_names else ', names not unique'}{'' if make.has_claims else ', no claims'}"
+        f", settles in {make.can.settling_s:g} s)"
+        for site, make in zip(world.plan.sites, world.plan.makes, strict=True)
     )
     jobs = sum(len(bulk.specs) for bulk in world.plan.bulks)
     return f"{world.plan.brokers} brokers, {jobs} jobs, sites {sites}"
