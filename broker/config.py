@@ -15,6 +15,14 @@ class SettingsError(Exception):
     """Settings that cannot be read; the message names file, field and cure."""
 
 
+def is_loopback(host: str) -> bool:
+    """Whether an address, or a name, is this machine's and no other's."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class Listen(BaseModel):
     """Where the endpoint listens. Port 0 takes a free one."""
 
@@ -26,10 +34,7 @@ class Listen(BaseModel):
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach it."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_loopback(self.host)
 
 
 class Etcd(BaseModel):

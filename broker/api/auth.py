@@ -13,10 +13,10 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from broker.api.services import SERVICES
+from broker.config import is_loopback
 from broker.errors import Unauthorized
 
 OPEN = frozenset({"/healthz", "/readyz"})
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 @web.middleware
@@ -46,8 +46,8 @@ def _check_token(request: web.Request, token: str) -> None:
 
 
 def _check_origin(request: web.Request) -> None:
-    host = urlsplit(f"//{request.host}").hostname
-    if host not in LOOPBACK:
+    host = urlsplit(f"//{request.host}").hostname or ""
+    if not is_loopback(host):
         raise Unauthorized(f"this endpoint answers on this machine only, and not as {host}: use 127.0.0.1, or set token_file")
     origin = request.headers.get("Origin")
     if origin and urlsplit(origin).netloc != request.host:

@@ -20,7 +20,7 @@ async def update(services: Services, key: str, change: Callable[[Any | None], An
     """Write what `change` makes of the present value (None: absent), and return it. What `change` returns unaltered is not
     written. `change` may raise, and is called again when somebody else was quicker."""
     entry = services.context.world.mirror.entries.get(key)
-    value, revision = (entry.value, entry.revision) if entry else (None, 0)
+    value, revision = (entry.value, entry.revision) if entry and not entry.error else await fresh(services, key)
     for _ in range(TRIES):
         changed = change(value)
         if changed == value:
@@ -33,12 +33,16 @@ async def update(services: Services, key: str, change: Callable[[Any | None], An
 
 
 async def fresh(services: Services, key: str) -> tuple[Any | None, int]:
-    """Value and revision as the store has them now, whatever the mirror says; None and 0 when absent."""
+    """Value and revision as the store has them now, whatever the mirror says; None and 0 when absent. Raises InConflict for a
+    record that cannot be read."""
     record = (await services.store.get([key]))[0]
     if record is None:
         return None, 0
-    mirror = services.context.world.mirror
-    return codec.decode(mirror.keys.split(key)[0], record.value), record.revision
+    kind, _ = services.context.world.mirror.keys.split(key)
+    try:
+        return codec.decode(kind, record.value), record.revision
+    except codec.Unreadable as error:
+        raise InConflict(f"the record that is there cannot be read, so it is left alone: {error}") from error
 
 
 async def catch_up(services: Services, key: str) -> bool:

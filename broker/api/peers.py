@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from aiohttp import ClientError, ClientTimeout, web
+from collections.abc import AsyncGenerator
+
+from aiohttp import ClientError, ClientResponse, ClientTimeout, web
 
 from broker.api.services import Services
+from broker.api.streaming import stream
 from broker.errors import Unavailable
 from broker.store import keys as kinds
 
 PASSED_ON = "X-Fed-Passed-On"
 """Marks a request that came from another member: it goes no further."""
-CHUNK_BYTES = 2**16
+CONNECT_S = 5.0
+
+
+class PeerFailed(Exception):
+    """The other member broke off."""
 
 
 async def pass_on(request: web.Request, services: Services, site: str) -> web.StreamResponse:
@@ -23,16 +30,18 @@ async def pass_on(request: web.Request, services: Services, site: str) -> web.St
     headers = {PASSED_ON: services.members.me.id}
     if "Authorization" in request.headers:
         headers["Authorization"] = request.headers["Authorization"]
-    url, no_limit = f"{member.url}{request.rel_url}", ClientTimeout(total=None)
+    timeout = ClientTimeout(total=None, sock_connect=CONNECT_S)
     try:
-        async with services.peers.get(url, headers=headers, timeout=no_limit) as theirs:
-            ours = web.StreamResponse(status=theirs.status, headers={"Content-Type": theirs.content_type})
-            await ours.prepare(request)
-            async for chunk in theirs.content.iter_chunked(CHUNK_BYTES):
-                await ours.write(chunk)
-            await ours.write_eof()
-            return ours
-    except ClientError as error:
+        theirs = await services.peers.get(f"{member.url}{request.rel_url}", headers=headers, timeout=timeout)
+    except (ClientError, TimeoutError) as error:
         raise Unavailable(f"the broker that works site {site} does not answer: {error}") from error
+    async with theirs:
+        return await stream(request, _chunks(theirs), (PeerFailed,), {"Content-Type": theirs.content_type}, theirs.status)
 
 
+async def _chunks(theirs: ClientResponse) -> AsyncGenerator[bytes, None]:
+    try:
+        async for chunk in theirs.content.iter_any():
+            yield chunk
+    except (ClientError, ConnectionError) as error:
+        raise PeerFailed(str(error)) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from aiohttp import web
 
@@ -10,6 +10,7 @@ from adapters.base import AdapterError, RunRef
 from broker.api.finding import flag, job_of_request, whole_number
 from broker.api.peers import pass_on
 from broker.api.services import SERVICES, Services
+from broker.api.streaming import stream
 from broker.api.tar import tar_of
 from broker.errors import InConflict, NotFound, Unavailable
 from broker.jobs.model import run_name
@@ -19,6 +20,7 @@ from broker.world import Job
 routes = web.RouteTableDef()
 
 LARGEST_OFFSET = 2**50
+SITE_FAILURES = (AdapterError, StorageError)
 
 
 @routes.get("/v1/jobs/{job}/logs", name="logs")
@@ -36,7 +38,7 @@ async def job_logs(request: web.Request) -> web.StreamResponse:
     if adapter is None:
         return await pass_on(request, services, attempt.site)
     ref = RunRef(run_name(services.context.settings.federation, job.id, number), attempt.native_id)
-    return await _stream(request, adapter.logs(ref, task, offset, flag(request, "follow")), "application/octet-stream")
+    return await _from_site(request, adapter.logs(ref, task, offset, flag(request, "follow")), "application/octet-stream")
 
 
 @routes.get("/v1/jobs/{job}/outputs", name="outputs")
@@ -49,7 +51,7 @@ async def job_outputs(request: web.Request) -> web.StreamResponse:
     if services.sites.adapter(site) is None:
         return await pass_on(request, services, site)
     storage = services.context.world.sites[site].storage.url
-    return await _stream(request, tar_of(storage, {name: path for name, (_, path) in places.items()}), "application/x-tar")
+    return await _from_site(request, tar_of(storage, {name: path for name, (_, path) in places.items()}), "application/x-tar")
 
 
 def _places(services: Services, job: Job) -> dict[str, tuple[str, str]]:
@@ -69,20 +71,13 @@ def _places(services: Services, job: Job) -> dict[str, tuple[str, str]]:
     return places
 
 
-async def _stream(request: web.Request, chunks: AsyncIterator[bytes], content_type: str) -> web.StreamResponse:
-    """Send chunks as they come. What fails before the first is an error like any other; later the connection is cut, so that
-    nobody takes a part for the whole."""
-    response = web.StreamResponse(headers={"Content-Type": content_type})
+async def _from_site(request: web.Request, chunks: AsyncIterator[bytes], content_type: str) -> web.StreamResponse:
     try:
-        first = await anext(chunks, b"")
-        await response.prepare(request)
-        await response.write(first)
-        async for chunk in chunks:
-            await response.write(chunk)
-        await response.write_eof()
-    except (AdapterError, StorageError) as error:
-        if not response.prepared:
-            raise Unavailable(f"the site does not give it just now: {error}") from error
-        if request.transport:
-            request.transport.abort()
-    return response
+        return await stream(request, _read(chunks), SITE_FAILURES, {"Content-Type": content_type})
+    except SITE_FAILURES as error:
+        raise Unavailable(f"the site does not give it just now: {error}") from error
+
+
+async def _read(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    async for chunk in chunks:
+        yield chunk

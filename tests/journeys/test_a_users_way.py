@@ -27,11 +27,10 @@ def up(tmp_path):
 
 
 @pytest.fixture
-def sites(up, tmp_path, engines_ended):
-    """ams with a dataset, fra without; a link between them."""
+def sites(up, tmp_path):
+    """ams with a dataset, fra without; a link between them. Their engines outlive the broker, so they are ended here."""
     for name in ("ams", "fra"):
         (tmp_path / name / "corpus").mkdir(parents=True)
-        engines_ended(tmp_path / name)
     for name, text in DATA.items():
         (tmp_path / "ams" / "corpus" / name).write_text(text)
     documents = [
@@ -50,7 +49,10 @@ def sites(up, tmp_path, engines_ended):
     ]
     said = up.fed("apply", "-f", "-", stdin="\n---\n".join(map(textwrap.dedent, documents)))
     assert (said.code, said.err) == (0, "")
-    return tmp_path
+    yield
+    up.kill()
+    for pid in tmp_path.glob("*/.fed/engine/daemon.pid"):
+        os.kill(int(pid.read_text()), signal.SIGTERM)
 
 
 def count_words():
