@@ -5,7 +5,7 @@ import os
 # gRPC's fork handlers cannot work beside its own threads and say so at each fork; nothing of ours calls gRPC after a fork.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
-from broker.store.etcd.channel import TlsSettings  # noqa: E402 - gRPC reads its environment when it is imported
-from broker.store.etcd.client import EtcdStore  # noqa: E402
+from broker.store.etcd.channel import TlsSettings
+from broker.store.etcd.client import EtcdStore
 
 __all__ = ["EtcdStore", "TlsSettings"]
