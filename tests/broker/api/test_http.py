@@ -2,10 +2,13 @@
 
 import io
 import json
+import re
+from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession
 
+from broker.api import explain, health, jobs, resources, sites, streams, submit
 from broker.api.app import BODY_BYTES
 from broker.client import Client
 from broker.config import Listen, Settings, SettingsError, read_settings
@@ -129,3 +132,11 @@ async def test_a_full_store_is_said_to_be_so(fed, federation):
     federation.server.is_full = True
     with pytest.raises(Exception, match="NOSPACE"):
         await fed.submit(JOB)
+
+
+def test_every_route_is_described():
+    modules = (explain, health, jobs, resources, sites, streams, submit)
+    routes = {f"{route.method} {route.path}" for module in modules for route in module.routes}
+    page = Path(explain.__file__).with_name("README.md").read_text()
+    described = set(re.findall(r"`((?:GET|PUT|POST|DELETE) /[^`]*)`", page))
+    assert routes == described
