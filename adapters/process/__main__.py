@@ -18,7 +18,7 @@ import time
 import traceback
 from pathlib import Path
 
-from adapters.process.codec import EngineConfig, config_from_json
+from adapters.process.codec import RUNS_ALREADY, EngineConfig, config_from_json
 from adapters.process.engine import Engine
 from adapters.process.journal import Journal
 from adapters.process.server import Server
@@ -26,8 +26,6 @@ from adapters.process.sockets import short_path
 
 log = logging.getLogger(__name__)
 
-RUNS_ALREADY = 3
-"""The exit code when another daemon has the state directory."""
 MOST_FILES = 65_536
 LOG_BYTES = 5 * 2**20
 LOCK_S = 10.0

@@ -82,6 +82,8 @@ class Book:
             case "gone":
                 self.runs.pop(record["name"], None)
                 self.gone[record["name"]] = record["at"]
+                if len(self.gone) > 2 * KEEP_NAMES:
+                    self.gone = dict(list(self.gone.items())[-KEEP_NAMES:])
             case other:
                 raise KeyError(other)
 
@@ -139,7 +141,7 @@ def conclusion(held: Held, ends: Collection[TaskEnd]) -> Report:
     failed = sorted((end for end in ends if end[2] != 0), key=lambda end: end[0])
     ended_at = max((at for at, _, _ in ends), default=held.killed_at)
     task, first = failed[0][1:] if failed else (0, 0)
-    code, signal = exit_of(abs(first)) if first is not None else (None, SIGKILL if held.kill else None)
+    code, signal = exit_of(abs(first)) if first is not None else (None, SIGKILL if held.kill in (CANCEL, WALLTIME) else None)
 
     def over(state: SiteState, reason: EndReason | None = None, message: str = "") -> Report:
         return Report(run.name, held.id, state, held.started_at, ended_at, code, signal, reason, message, run.pool)

@@ -15,10 +15,9 @@ from typing import Any
 
 import adapters
 from adapters.base import StaleEpoch, Unreachable
-from adapters.process.codec import MAX_LINE_BYTES, EngineConfig, config_to_json
+from adapters.process.codec import MAX_LINE_BYTES, RUNS_ALREADY, EngineConfig, config_to_json
 from adapters.process.sockets import short_path
 
-RUNS_ALREADY = 3
 START_S = 20.0
 POLL_S = 0.02
 

@@ -15,6 +15,8 @@ from topology.site import Pool
 SIGNAL_BASE = 128
 """What a shell adds to a signal's number to make an exit code of it."""
 SIGNAL_COUNT = 64
+RUNS_ALREADY = 3
+"""A daemon's exit code when another one has its state directory."""
 MAX_LINE_BYTES = 64 * 2**20
 """The longest request or reply, one line of JSON."""
 

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from adapters.process import tasks
 from adapters.process.book import CANCEL, KEEP_NAMES_S, Book, Held
 from adapters.process.codec import EngineConfig, objection, report_to_json, rooms_to_json
 from adapters.process.journal import Journal, Record
-from adapters.process.running import Live, Running, never_started
+from adapters.process.running import SWEEP_PAUSE_S, SWEEP_ROUNDS, Live, Running, never_started
 from adapters.process.schedule import Need, Nodes, Place, Queue
 from adapters.process.tasks import Folders, Launch, NotStarted, Process
 
@@ -140,7 +141,7 @@ class Engine:
         await self._journal.commit()
 
     async def end_all(self) -> None:
-        """End every run of every federation, and return when nothing runs."""
+        """End every run of every federation, and what ended ones left behind; return when nothing runs."""
         self._is_closing = True
         self._running.grace_s = min(self._running.grace_s, SHUTDOWN_GRACE_S)
         for held in list(self.book.runs.values()):
@@ -149,6 +150,10 @@ class Engine:
         while self._running.live:
             self.has_ended.clear()
             await self.has_ended.wait()
+        for _ in range(SWEEP_ROUNDS):
+            if not await asyncio.to_thread(tasks.sweep, lambda engine, _: engine == self.book.life):
+                break
+            await asyncio.sleep(SWEEP_PAUSE_S)
         await self._journal.commit()
 
     def is_over(self, name: str) -> bool:
@@ -228,7 +233,7 @@ class Engine:
         run = live.held.run
         pool = self._nodes.pools.get(run.pool)
         has_gpus = bool(pool and pool.per_node.gpus)
-        return Launch(run, live.held.id, live.held.places, tuple(sorted(live.missing)), has_gpus)
+        return Launch(run, live.held.id, live.held.places, tuple(sorted(live.missing)), has_gpus, self.book.life)
 
     def _cancel(self, held: Held) -> None:
         if held.end:
@@ -247,11 +252,18 @@ class Engine:
         self._news.set()
         self.has_ended.set()
 
+    def _is_stray(self, engine: str, native_id: str) -> bool:
+        """Whether a process is of a run of ours that is over. Asked in a thread, for a process that was seen before: a run is among
+        the running before its first process is there."""
+        return engine == self.book.life and native_id not in {live.held.id for live in tuple(self._running.live.values())}
+
     async def _tidy(self) -> None:
-        """Remove the files of forgotten runs, and now and then their output."""
-        tidied_at = 0.0
+        """Remove the files of forgotten runs; now and then their output, and processes that ended runs left behind."""
+        tidied_at = time.monotonic()
         while True:
-            await self._has_gone.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TIDY_EVERY_S):
+                    await self._has_gone.wait()
             self._has_gone.clear()
             gone, self._gone = self._gone, []
             await asyncio.to_thread(_remove, self.folders, gone)
@@ -259,6 +271,7 @@ class Engine:
                 tidied_at = time.monotonic()
                 most, hours = self.config.keep_logs_mib * 2**20, self.config.keep_logs_hours
                 await asyncio.to_thread(tasks.drop_logs, self.folders, set(self.book.runs), most, hours * 3600, time.time())
+                await asyncio.to_thread(tasks.sweep, self._is_stray)
 
 
 def _launched(folders: Folders, orders: Iterable[Launch]) -> list[dict[int, Process] | NotStarted]:

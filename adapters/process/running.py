@@ -115,7 +115,7 @@ class Running:
             self._has_strays.clear()
             batch, self._to_sweep = self._to_sweep, {}
             for _ in range(SWEEP_ROUNDS):
-                if not await asyncio.to_thread(tasks.sweep, batch.keys()):
+                if not await asyncio.to_thread(tasks.sweep, lambda _, native_id: native_id in batch):
                     break
                 await asyncio.sleep(SWEEP_PAUSE_S)
             else:

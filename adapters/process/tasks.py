@@ -2,8 +2,8 @@
 
 Each task runs under a shell of its own, in a session of its own, that outlives the daemon. The shell's first act is to create
 `<task>.pid` exclusively with its line of /proc/<pid>/stat, so that of two shells started for one task one leaves at once; its
-last is to write the exit code to `<task>.exit`, with a minus where the program could not be started: a trap on EXIT runs only
-where `exec` failed, so that a program's own 126 and 127 are told apart from the shell's.
+last is to write the exit code to `<task>.exit`, with a minus where the program could not be started: a trap on EXIT runs only if
+`exec` failed, so that a program's own 126 and 127 are told apart from the shell's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import os
 import resource
 import shutil
 import signal
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from adapters.base import EndReason, Run
 from adapters.process.schedule import Place
 
 MARK = "FED_RUN"
-"""In the environment of all processes of a run: its native id, by which those that left its process group are found."""
+"""In the environment of all processes of a run: `<engine's life>/<native id>`, by which those that left its process group are
+found."""
 
 SHELL = "/bin/sh"
 _WRAPPER = """{ set -C; read -r me < /proc/self/stat && printf '%s\\n' "$me" > "$1.pid"; } 2>/dev/null || exit 0
@@ -61,13 +63,15 @@ class Folders:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A run to be started: its id, its places, the tasks that are still to be started, and whether its nodes have GPUs."""
+    """A run to be started: its id, its places, the tasks that are still to be started, whether its nodes have GPUs, and the life
+    of the engine."""
 
     run: Run
     id: str
     places: tuple[Place, ...]
     tasks: tuple[int, ...]
     has_gpus: bool
+    engine: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +151,7 @@ def _environment(folders: Folders, order: Launch) -> dict[str, str]:
         "HOME": os.environ.get("HOME", "/"),
         "LANG": "C.UTF-8",
         **run.env,
-        MARK: order.id,
+        MARK: f"{order.engine}/{order.id}",
         "FED_JOB": run.job,
         "FED_ATTEMPT": run.name.rpartition("-a")[2],
         "FED_TASKS": str(run.tasks),
@@ -237,22 +241,30 @@ def let_go(process: Process) -> None:
     os.close(process.handle)
 
 
-def sweep(ids: Collection[str]) -> int:
-    """SIGKILL to every process that bears the mark of one of these runs, wherever it went; how many there were."""
-    found = 0
-    wanted = {f"{MARK}={native_id}".encode() for native_id in ids}
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
+def marked() -> dict[int, tuple[str, str]]:
+    """Every process of a run, wherever it went: its number, the engine that started its run, and the run's id."""
+    found = {}
+    mark = f"{MARK}=".encode()
+    for name in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open(f"/proc/{name}/environ", "rb") as file:
                 environment = file.read()
-            if f"{MARK}=".encode() in environment and not wanted.isdisjoint(environment.split(b"\0")):
-                os.kill(int(name), signal.SIGKILL)
-                found += 1
         except (ProcessLookupError, FileNotFoundError, PermissionError):
             continue  # it has ended, or is another user's
+        if mark in environment:
+            value = next((word for word in environment.split(b"\0") if word.startswith(mark)), mark)[len(mark) :].decode(errors="replace")
+            engine, _, native_id = value.partition("/")
+            found[int(name)] = (engine, native_id)
     return found
+
+
+def sweep(is_wanted: Callable[[str, str], bool]) -> int:
+    """SIGKILL to every process of the runs that are wanted, by their engine and id; how many there were."""
+    found = [process for process, (engine, native_id) in marked().items() if is_wanted(engine, native_id)]
+    for process in found:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(process, signal.SIGKILL)
+    return len(found)
 
 
 def remove(folders: Folders, run: str) -> None:

@@ -193,6 +193,12 @@ async def test_output_is_read_from_any_byte_while_it_runs_and_after(kind, adapte
     assert await text(adapter, run, offset=10) == ""
 
 
+async def test_output_is_followed_until_the_task_ends(kind, adapter):
+    run = a_run(kind, does=Does(0.3, output="all of it"), tasks=2)
+    await adapter.submit([run], CALL)
+    assert await text(adapter, run, offset=4, follow=True, task=1) == "of it"
+
+
 async def test_an_older_owner_is_refused_and_changes_nothing(kind, adapter):
     run, late = a_run(kind, "j1", Does(LONG_S)), a_run(kind, "late")
     await adapter.submit([run], with_epoch(7))

@@ -222,5 +222,15 @@ async def test_shutting_down_leaves_nothing(engine):
     await until(lambda: not any(map(is_alive, pids)))
 
 
+async def test_shutting_down_ends_what_ended_runs_left_elsewhere(engine):
+    run = a_run("j1", "setsid sh -c 'echo $$ > pid; sleep 100' & while [ ! -s pid ]; do sleep 0.02; done; cat pid")
+    await engine.end(run)
+    stray = int(await engine.log(run))
+    assert is_alive(stray)
+    await engine.adapter.forget([ref(run)], CALL)
+    await shut_down(engine.state_dir)
+    await until(lambda: not is_alive(stray))
+
+
 async def test_shutting_down_where_nothing_runs_is_no_error(tmp_path):
     await shut_down(tmp_path / "nothing")
