@@ -253,8 +253,8 @@ class Engine:
         self.has_ended.set()
 
     def _is_stray(self, engine: str, native_id: str) -> bool:
-        """Whether a process is of a run of ours that is over. Asked in a thread, for a process that was seen before: a run is among
-        the running before its first process is there."""
+        """Whether a process is of a run of ours that is over. Asked from a thread of a process that was seen before: a run is one
+        of the running before its first process is there."""
         return engine == self.book.life and native_id not in {live.held.id for live in tuple(self._running.live.values())}
 
     async def _tidy(self) -> None:

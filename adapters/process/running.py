@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from signal import SIGKILL, SIGTERM
 
 from adapters.base import EndReason, Report, SiteState
@@ -115,7 +116,7 @@ class Running:
             self._has_strays.clear()
             batch, self._to_sweep = self._to_sweep, {}
             for _ in range(SWEEP_ROUNDS):
-                if not await asyncio.to_thread(tasks.sweep, lambda _, native_id: native_id in batch):
+                if not await asyncio.to_thread(tasks.sweep, partial(_is_of, batch.keys())):
                     break
                 await asyncio.sleep(SWEEP_PAUSE_S)
             else:
@@ -181,6 +182,10 @@ class Running:
             live.timer.cancel()
         if self.live.pop(live.held.run.name, None):
             self._over(live.held, report)
+
+
+def _is_of(ids: Collection[str], engine: str, native_id: str) -> bool:
+    return native_id in ids
 
 
 def never_started(held: Held, state: SiteState, reason: EndReason | None = None, message: str = "") -> Report:

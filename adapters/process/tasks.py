@@ -252,8 +252,8 @@ def marked() -> dict[int, tuple[str, str]]:
         except (ProcessLookupError, FileNotFoundError, PermissionError):
             continue  # it has ended, or is another user's
         if mark in environment:
-            value = next((word for word in environment.split(b"\0") if word.startswith(mark)), mark)[len(mark) :].decode(errors="replace")
-            engine, _, native_id = value.partition("/")
+            word = next((word for word in environment.split(b"\0") if word.startswith(mark)), b"")
+            engine, _, native_id = word.removeprefix(mark).decode(errors="replace").partition("/")
             found[int(name)] = (engine, native_id)
     return found
 
