@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import json
 import os
+import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator
@@ -145,22 +146,27 @@ async def _start(config: EngineConfig) -> None:
     state = Path(config.state_dir)
     try:
         site_file = await asyncio.to_thread(_write_site_file, state, config)
-        code_root = str(Path(adapters.__file__).parent.parent)
-        known = os.environ.get("PYTHONPATH")
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "adapters.process", "--site-file", str(site_file), "--detach"),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": f"{code_root}:{known}" if known else code_root},
-            start_new_session=True,
-        )
-        async with asyncio.timeout(START_S):
-            _, complaint = await process.communicate()
-    except (OSError, TimeoutError) as error:
+        starter = await asyncio.to_thread(_run_starter, site_file)
+    except (OSError, subprocess.TimeoutExpired) as error:
         raise Unreachable(f"the engine cannot be started: {error!r}") from error
-    if process.returncode not in (0, RUNS_ALREADY):
-        raise Unreachable(f"the engine cannot be started: {complaint.decode(errors='replace').strip()}")
+    if starter.returncode not in (0, RUNS_ALREADY):
+        raise Unreachable(f"the engine cannot be started: {starter.stderr.decode(errors='replace').strip()}")
+
+
+def _run_starter(site_file: Path) -> subprocess.CompletedProcess[bytes]:
+    """In a thread, and not by the event loop: uvloop's children keep pipes open that the daemon would then hold for ever."""
+    code_root = str(Path(adapters.__file__).parent.parent)
+    known = os.environ.get("PYTHONPATH")
+    return subprocess.run(
+        [sys.executable, "-m", "adapters.process", "--site-file", str(site_file), "--detach"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": f"{code_root}:{known}" if known else code_root},
+        start_new_session=True,
+        timeout=START_S,
+        check=False,
+    )
 
 
 def _write_site_file(state: Path, config: EngineConfig) -> Path:
