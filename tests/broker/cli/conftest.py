@@ -60,6 +60,6 @@ def url():
         yield url
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def fed(url):
     return lambda *arguments, **more: run_fed(*arguments, url=url, **more)

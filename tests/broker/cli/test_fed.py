@@ -26,7 +26,7 @@ storage: {{url: "file://{folder}"}}
 """
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def applied(fed, folder):
     """Two sites, a link and a dataset, in an order in which each names what comes later."""
     said = fed("apply", "-f", "-", "-o", "json", stdin=FEDERATION.format(folder=folder))
