@@ -148,7 +148,8 @@ class Client:
         sent = {**(headers or {}), **({"Content-Type": "application/json"} if content is not None else {})}
 
         async def once() -> Json:
-            async with self._open.request(method, self.url + path, data=_body(content), params=_given(query), headers=sent) as response:
+            asked = self._open.request(method, self.url + path, data=_body(content), params=_given(query), headers=sent)
+            async with asked as response:
                 await _check(response)
                 answer: Json = json.loads(await response.read() or b"{}")
                 return answer
