@@ -37,9 +37,9 @@ class Job:
 
     @property
     def is_asked_to_end(self) -> bool:
-        """Whether its wish is to cancel it, or to stop its current attempt."""
-        stop = self.wish.stop
-        return self.wish.cancel is not None or (stop is not None and stop.attempt == len(self.state.attempts))
+        """Whether its wish is to cancel it, or to stop its current attempt; one that has ended need not be stopped."""
+        stop, state = self.wish.stop, self.state
+        return self.wish.cancel is not None or (stop is not None and state.phase.is_at_site and stop.attempt == len(state.attempts))
 
 
 class World:
