@@ -54,7 +54,7 @@ class NodeBody(Body):
     """What one node of a pool has."""
 
     cpus: Cpus = Field(examples=["4"])
-    memory_gib: Amount = 0.0
+    memory_gib: Positive = Field(examples=["8"])
     gpus: GpuCounts = {}
 
 
