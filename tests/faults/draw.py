@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from adapters.base import Capabilities
-from broker.jobs.model import DEFAULT_TENANT, INFRASTRUCTURE, Ending, JobSpec, Retry, TaskResources
+from broker.jobs.model import DEFAULT_TENANT, INFRASTRUCTURE, Ending, JobSpec, Retry, SiteRules, TaskResources
 from topology.dataset import DatasetId
 from topology.link import Link
 from topology.resources import Resources
@@ -18,7 +18,7 @@ from tests.faults.faults import OF_STORE, Fault, Wrong
 NAMES = ("ams", "fra", "osl", "rom")
 TROUBLE_S = 16.0
 """Faults begin within this time, and jobs are handed in."""
-OFTEN = (*Wrong, *(Wrong.SITE_AWAY, Wrong.SITE_LATE, Wrong.SITE_REPLIES_LOST, Wrong.SITE_SLOW) * 2)
+OFTEN = (*Wrong, *(Wrong.SITE_AWAY, Wrong.SITE_LATE, Wrong.SITE_REPLIES_LOST, Wrong.SITE_SLOW, Wrong.WATCH_LAGS) * 2)
 """What goes wrong, the more telling faults more often."""
 NEEDS_CLAIMS = (Wrong.SITE_MISLAYS, Wrong.SITE_LATE, Wrong.SITE_FORGETS, Wrong.SITE_RESTARTS)
 WITHOUT_MOVING = tuple(ending for ending in INFRASTRUCTURE if ending is not Ending.SITE_LOST)
@@ -26,11 +26,12 @@ WITHOUT_MOVING = tuple(ending for ending in INFRASTRUCTURE if ending is not Endi
 
 @dataclass(frozen=True, slots=True)
 class Bulk:
-    """Jobs handed in together under one key; some are then asked to end after so many seconds."""
+    """Jobs handed in together under one key; some are asked to end, or to stop their attempt, so many seconds later."""
 
     at: float
     specs: tuple[JobSpec, ...]
     cancel_after: tuple[float | None, ...]
+    stop_after: tuple[float | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def drawn(chance: random.Random) -> Plan:
     datasets = tuple(
         (DatasetId(DEFAULT_TENANT, name, "1"), chance.choice(names)) for name in ("corpus", "genome")[: chance.choice((0, 1, 1, 2))]
     )
-    bulks = _bulks(chance, datasets)
+    bulks = _bulks(chance, names, datasets)
     brokers = chance.choice((1, 1, 2, 2, 2))
     return Plan(sites, makes, links, datasets, bulks, brokers, _faults(chance, dict(zip(names, makes, strict=True)), brokers))
 
@@ -88,30 +89,37 @@ def _make(chance: random.Random) -> Make:
     return Make(can, has_claims=can.unique_names or chance.random() < 0.7, starts_after_s=starts_after_s)
 
 
-def _bulks(chance: random.Random, datasets: tuple[tuple[DatasetId, str], ...]) -> tuple[Bulk, ...]:
+def _bulks(chance: random.Random, names: Sequence[str], datasets: tuple[tuple[DatasetId, str], ...]) -> tuple[Bulk, ...]:
     bulks = []
     for _ in range(chance.choice((1, 2, 2, 3))):
-        specs = tuple(_spec(chance, datasets) for _ in range(chance.choice((1, 2, 3, 9 if chance.random() < 0.2 else 3))))
+        specs = tuple(_spec(chance, names, datasets) for _ in range(chance.choice((1, 2, 3, 3, 3, 9))))
         cancels = tuple(chance.uniform(0, 8) if chance.random() < 0.2 else None for _ in specs)
-        bulks.append(Bulk(chance.uniform(0.5, TROUBLE_S - 4), specs, cancels))
+        stops = tuple(chance.uniform(0, 8) if chance.random() < 0.08 else None for _ in specs)
+        bulks.append(Bulk(chance.uniform(0.5, TROUBLE_S - 4), specs, cancels, stops))
     return tuple(bulks)
 
 
-def _spec(chance: random.Random, datasets: tuple[tuple[DatasetId, str], ...]) -> JobSpec:
+def _spec(chance: random.Random, names: Sequence[str], datasets: tuple[tuple[DatasetId, str], ...]) -> JobSpec:
     seconds = chance.choice((0.0, 0.3, 1.0, 3.0)) * chance.uniform(0.5, 1.5)
     exit_code = 3 if chance.random() < 0.12 else 0
     has_output = chance.random() < 0.3
     leaves = "no" if chance.random() < 0.1 else "yes"
+    inputs = tuple(dataset for dataset, _ in datasets if chance.random() < 0.35)
+    exclude: tuple[str, ...] = ()
+    if len(names) > 2 and chance.random() < 0.5:
+        exclude = (next((home for dataset, home in datasets if dataset in inputs), chance.choice(names)),)
     reasons = chance.choice((INFRASTRUCTURE, INFRASTRUCTURE, (*INFRASTRUCTURE, Ending.PROGRAM_FAILED), WITHOUT_MOVING))
     return JobSpec(
         tenant=DEFAULT_TENANT,
         command=("run", f"{seconds:.3f}", str(exit_code), leaves),
         tasks=chance.choice((1, 1, 1, 2)),
         resources=TaskResources(cpus=chance.choice((1.0, 1.0, 2.0)), memory_gib=0.5),
-        inputs=tuple(dataset for dataset, _ in datasets if chance.random() < 0.35),
+        inputs=inputs,
         outputs=("words",) if has_output else (),
         run_time_s=max(seconds, 0.1),
         walltime_s=seconds / 2 if seconds > 2 and chance.random() < 0.1 else None,
+        max_wait_s=chance.uniform(4, 20) if chance.random() < 0.1 else None,
+        sites=SiteRules(exclude=exclude),
         retry=Retry(chance.choice((2, 3, 3, 5)), reasons),
     )
 

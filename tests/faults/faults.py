@@ -24,7 +24,7 @@ class Wrong(StrEnum):
     STORE_FULL = "store full"
     """No value can be written."""
     COMPACTED = "compacted"
-    """At its begin, the store forgets its history."""
+    """The store forgets its history again and again."""
     WATCH_LAGS = "watch lags"
     """News take up to `seconds` more."""
     WATCH_CUT = "watch cut"
@@ -53,6 +53,8 @@ class Wrong(StrEnum):
     """At its begin, running runs end with a lost node, each with `chance`."""
     COPY_FAILS = "copy fails"
     """Transfers to the site fail, each with `chance`."""
+    SITE_CHANGED = "site changed"
+    """At its begin, the admin gives the site's engine other settings."""
     CORDONED = "cordoned"
     """The admin lets the site take no new jobs."""
 
@@ -115,14 +117,12 @@ class Schedule:
         return self.dice.uniform(0, fault.seconds) if fault else 0.0
 
 
-def drawn_strikes(chance: random.Random, most_awaits: int, places: Sequence[str]) -> tuple[Strike, ...]:
-    """Blows for one life of a process. Most aim at a place, so that rare awaits are hit as well."""
+def drawn_strikes(chance: random.Random) -> tuple[Strike, ...]:
+    """Blows for one life of a process."""
     strikes = []
-    for _ in range(chance.choice((0, 1, 1, 2, 3))):
+    for _ in range(chance.choice((0, 1, 1, 2, 2))):
         blow = chance.choice((Blow.KILL, Blow.KILL, Blow.KILL, Blow.CANCEL, Blow.STOP, Blow.PAUSE))
         seconds = chance.choice((0.3, 1.5, 2.5, 4.0, 8.0)) * chance.uniform(0.7, 1.3) if blow is Blow.PAUSE else 0.0
-        if places and chance.random() < 0.7:
-            strikes.append(Strike(blow, chance.choice((1, 1, 2, 4)), seconds, chance.choice(places)))
-        else:
-            strikes.append(Strike(blow, int(most_awaits ** chance.uniform(0.2, 1.0)), seconds))
+        is_new = chance.random() < 0.6
+        strikes.append(Strike(blow, chance.randint(1, 160) if is_new else int(2000 ** chance.uniform(0.2, 1.0)), seconds, is_new))
     return tuple(strikes)

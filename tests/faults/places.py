@@ -1,4 +1,4 @@
-"""Every place where the broker may wait, read from its source: what blows are aimed at, and what is left to be hit."""
+"""Every place where the broker may wait, read from its source: where blows should fall."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def places() -> list[str]:
 
 
 def _lines(tree: ast.Module) -> Iterator[int]:
-    """A frame that waits stands at the line where the awaited call is written."""
+    """A frame that waits stands at the line where the awaited call is written. `asyncio.timeout` itself never waits."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Await | ast.AsyncFor):
             yield node.lineno
         elif isinstance(node, ast.AsyncWith):
-            yield from (item.context_expr.lineno for item in node.items)
+            yield from (item.context_expr.lineno for item in node.items if "timeout" not in ast.unparse(item.context_expr))

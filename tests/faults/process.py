@@ -32,12 +32,16 @@ class Blow(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Strike:
-    """A blow at the process's `at`-th await; where `place` is given, at the `at`-th await of that place. A pause lasts `seconds`."""
+    """A blow at the process's `at`-th await; with `is_new`, when it waits for the first time at a place that is new to it, the
+    `at`-th such place: so rare ones are hit as often as others. A pause lasts `seconds`."""
 
     blow: Blow
     at: int
     seconds: float = 0.0
-    place: str = ""
+    is_new: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.blow} at {'new place' if self.is_new else 'await'} {self.at}"
 
 
 class Process:
@@ -50,9 +54,9 @@ class Process:
         self.is_paused = False
         self.tasks: list[asyncio.Task[Any]] = []
         self.resumed: list[asyncio.Future[None]] = []
-        self._at: dict[str, int] = {}
-        self._strikes = sorted((strike for strike in strikes if not strike.place), key=lambda strike: strike.at)
-        self._placed = [strike for strike in strikes if strike.place]
+        self._places: set[str] = set()
+        self._strikes = sorted((strike for strike in strikes if not strike.is_new), key=lambda strike: strike.at)
+        self._at_new = sorted((strike for strike in strikes if strike.is_new), key=lambda strike: strike.at)
         self._on_strike = on_strike
         self._next = self._strikes[0].at if self._strikes else 0
 
@@ -63,22 +67,20 @@ class Process:
             strike = self._strikes.pop(0)
             self._next = max(self._strikes[0].at, self.awaits + 1) if self._strikes else 0
             self._on_strike(self, strike, places_of(coro))
-        if self._placed:
-            self._strike_at_place(coro)
+        if self._at_new:
+            self._strike_at_new(coro)
 
-    def _strike_at_place(self, coro: Any) -> None:
+    def _strike_at_new(self, coro: Any) -> None:
         places = places_of(coro)
-        for strike in self._placed:
-            if any(place.startswith(strike.place) for place in places):
-                self._at[strike.place] = self._at.get(strike.place, 0) + 1
-                if self._at[strike.place] >= strike.at:
-                    self._placed.remove(strike)
-                    self._on_strike(self, strike, places)
-                    return
+        if self._places.issuperset(places):
+            return
+        self._places.update(places)
+        if len(self._places) >= self._at_new[0].at:
+            self._on_strike(self, self._at_new.pop(0), places)
 
     def disarm(self) -> None:
         """Nothing more happens to it."""
-        self._next, self._strikes, self._placed = 0, [], []
+        self._next, self._strikes, self._at_new = 0, [], []
 
     def cancel(self) -> None:
         """Every task of it."""

@@ -29,6 +29,7 @@ from tests.faults.trace import Trace
 MAY_HAVE_RUN = (
     Ending.SITE_LOST,
     Ending.VANISHED,
+    Ending.CLAIMED,
     Ending.NODE_LOST,
     Ending.CANCELLED,
     Ending.PROGRAM_FAILED,
@@ -222,6 +223,8 @@ class Promises:
         if is_noted or not self._engines[attempt.site].has_claims:
             return
         self._superseded[name] = str(ending)
+        if ending is Ending.CLAIMED and self._engines[attempt.site].has_started(name):
+            self.breaks(f"{name} is known at {attempt.site} to have started, and its attempt is ended as {ending}")
         for engine in self._engines.values():
             if name in engine.running():
                 self.breaks(f"{name} runs while its attempt is ended as {ending}")
@@ -244,7 +247,8 @@ class Promises:
             for dataset in expected:
                 self._check_output(dataset, names[-1], state.attempt.site)
         runs = sum(self._starts[name] for name in names)
-        again = [attempt for attempt in state.attempts[:-1] if attempt.end and attempt.end.ending in MAY_HAVE_RUN]
+        may_have = (*MAY_HAVE_RUN, *((Ending.WITHDRAWN,) if self._was_asked(state) else ()))
+        again = [attempt for attempt in state.attempts[:-1] if attempt.end and attempt.end.ending in may_have]
         if runs > 1 + len(again):
             self.breaks(f"job {job} was run {runs} times in {len(state.attempts)} attempts")
 

@@ -63,6 +63,11 @@ class Engine(EngineTwin):
         self.advance()
         return [held.run.name for held in self._runs.values() if held.report.state is SiteState.RUNNING]
 
+    def has_started(self, name: RunName) -> bool:
+        """Whether it still knows of a run of that name that passed its claim."""
+        self.advance()
+        return any(held.run.name == name and held.report.started_at is not None for held in self._runs.values())
+
     def reports(self, federation: str) -> dict[RunName, object]:
         """As the twin's, without what was accepted within the settling time."""
         found = super().reports(federation)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from broker.api.changes import update
 from broker.api.services import Services
 from broker.errors import FedError, NotFound
-from broker.jobs.model import Ask, JobState, Wish
+from broker.jobs.model import Ask, JobState, Stop, Wish
 from broker.metrics import Metrics
 from broker.store import codec
 from broker.store import keys as kinds
@@ -26,11 +26,11 @@ from broker.store.keys import Keys
 from broker.submission import NewJob, Request
 from topology.dataset import Dataset, Replica
 from topology.site import Admission, Site
+from topology.site import Engine as EngineSettings
 
 from tests.faults.brokers import SETTINGS, Life, Parts, live
 from tests.faults.draw import TROUBLE_S, Bulk, Plan, drawn
 from tests.faults.faults import Fault, Schedule, Wrong, drawn_strikes
-from tests.faults.places import places
 from tests.faults.process import PROCESS, Blow, Process, Strike, enrol, wrap
 from tests.faults.promises import Promises
 from tests.faults.sites import Engine, FaultyAdapter, SiteStorages, tree_of
@@ -44,7 +44,6 @@ ANSWER_S = 3.0
 """How long a user waits for an answer before asking again, perhaps another broker."""
 SETTLES_S = 120.0
 """Once nothing goes wrong any more, everything must be over within this time."""
-TYPICAL_AWAITS = 1500
 
 
 @dataclass
@@ -156,11 +155,15 @@ class World:
         engine = self.engines.get(fault.target)
         match fault.wrong:
             case Wrong.COMPACTED:
-                self.server.compact(self.server.revision)
+                while self.loop.time() < fault.end:
+                    self.server.compact(self.server.revision)
+                    await asyncio.sleep(0.5)
             case Wrong.STORE_FULL:
                 self.server.is_full = True
             case Wrong.CORDONED:
-                self._admit(fault.target, Admission.CORDONED)
+                self._declare(replace(self.sites[fault.target], admission=Admission.CORDONED))
+            case Wrong.SITE_CHANGED:
+                self._declare(replace(self.sites[fault.target], engine=EngineSettings("twin", {"changed": str(fault.begin)})))
             case Wrong.SITE_RESTARTS if engine:
                 forgets = self.schedule.dice.random() < fault.chance
                 since = self.clock.now() - self.schedule.dice.choice((1.0, 100.0)) if forgets else float("inf")
@@ -169,20 +172,21 @@ class World:
                 engine.forgets_after = self.schedule.dice.choice((0.0, 0.5, 1.0))
             case Wrong.NODES_LOST if engine:
                 engine.lose_nodes(fault.chance)
-        await asyncio.sleep(fault.end - fault.begin)
+        await asyncio.sleep(fault.end - self.loop.time())
         self.trace.add(f"over: {fault.wrong} {fault.target}")
         match fault.wrong:
             case Wrong.STORE_FULL:
                 self.server.is_full = False
             case Wrong.CORDONED:
-                self._admit(fault.target, Admission.OPEN)
+                self._declare(replace(self.sites[fault.target], admission=Admission.OPEN))
             case Wrong.SITE_FORGETS if engine:
                 engine.advance()
                 engine.forgets_after = float("inf")
 
-    def _admit(self, site: str, admission: Admission) -> None:
-        self.sites[site] = replace(self.sites[site], admission=admission)
-        put = Put(self.keys.of(kinds.SITES, site), codec.encode(self.sites[site]), None)
+    def _declare(self, site: Site) -> None:
+        """An admin writes a site's record."""
+        self.sites[site.name] = site
+        put = Put(self.keys.of(kinds.SITES, site.name), codec.encode(site), None)
         was_full, self.server.is_full = self.server.is_full, False
         self.server.transact([[put]], None)
         self.server.is_full = was_full
@@ -206,9 +210,9 @@ class World:
             await asyncio.sleep(self.chance.choice((0.1, 1.0, 3.0)))
 
     def _begin(self, number: int, generation: int) -> Life:
-        strikes = () if self.is_calm else drawn_strikes(self.chance, TYPICAL_AWAITS, PLACES)
+        strikes = () if self.is_calm else drawn_strikes(self.chance)
         process = Process(f"b{number}.{generation}", strikes, self._strike)
-        self.trace.add(f"{process.name} begins; in store for it: {[str(strike) for strike in strikes]}")
+        self.trace.add(f"{process.name} begins; in store for it: {', '.join(map(str, strikes)) or 'nothing'}")
         store = self.setup.store(self.server, f"b{number}", self.schedule)
         life = Life(process, store, Metrics())
         storages = self.setup.storages(self.engines, self.trees, self.schedule, self.trace)
@@ -265,20 +269,30 @@ class World:
         self.promises.acknowledged.update(wish.id for wish in wishes)
         self.trace.add(f"acknowledged: {[wish.id for wish in wishes]}", "ada")
         async with asyncio.TaskGroup() as tasks:
-            for wish, after in zip(wishes, bulk.cancel_after, strict=True):
-                if after is not None:
-                    tasks.create_task(self._cancel(wish.id, after))
+            for wish, cancel_after, stop_after in zip(wishes, bulk.cancel_after, bulk.stop_after, strict=True):
+                if cancel_after is not None:
+                    tasks.create_task(self._wish(wish.id, cancel_after, self._cancelled))
+                if stop_after is not None:
+                    tasks.create_task(self._wish(wish.id, stop_after, self._stopped))
 
-    async def _cancel(self, job: str, after: float) -> None:
+    async def _wish(self, job: str, after: float, change: Callable[[Wish], Wish]) -> None:
+        """Change a job's wish, as the endpoint does."""
         await asyncio.sleep(after)
-        ask = Ask("ada", "no longer wanted", self.clock.now())
 
-        def cancelled(wish: Wish | None) -> Wish:
+        def changed(wish: Wish | None) -> Wish:
             if wish is None:
                 raise NotFound(f"job {job} is not known here yet")
-            return wish if wish.cancel else replace(wish, cancel=ask)
+            return change(wish)
 
-        await self._ask(lambda services: update(services, self.keys.of(kinds.WISHES, job), cancelled))
+        await self._ask(lambda services: update(services, self.keys.of(kinds.WISHES, job), changed))
+
+    def _cancelled(self, wish: Wish) -> Wish:
+        return wish if wish.cancel else replace(wish, cancel=Ask("ada", "no longer wanted", self.clock.now()))
+
+    def _stopped(self, wish: Wish) -> Wish:
+        """The job is to go on elsewhere."""
+        attempts = len(self.promises.states.get(wish.id, JobState(wish.id)).attempts)
+        return replace(wish, stop=Stop(attempts, Ask("ada", "elsewhere, please", self.clock.now()))) if attempts else wish
 
     async def _ask(self, what: Callable[[Services], Awaitable[T]]) -> T:
         """Ask any broker that listens, as often as it takes."""
@@ -311,9 +325,6 @@ async def _answered(answer: Awaitable[T]) -> tuple[T] | None:
         return (await answer,)
     except (StoreError, FedError):
         return None
-
-
-PLACES = places()
 
 
 def live_through(seed: int, is_traced: bool = False, setup: Setup | None = None) -> Outcome:
