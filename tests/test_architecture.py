@@ -10,7 +10,8 @@ PACKAGES = ("topology", "adapters", "broker")
 """Each may import itself and those before it."""
 
 PURE = ("topology", "broker/jobs", "broker/placement", "broker/sites/owed.py", "broker/sites/health.py", "adapters/*/codec.py")
-IMPURE = {"asyncio", "time", "random", "logging", "os", "subprocess", "socket", "threading", "aiohttp", "grpc", "fsspec", "secrets"}
+IO = {"asyncio", "os", "subprocess", "socket", "threading", "aiohttp", "grpc", "fsspec"}
+IMPURE = {*IO, "time", "random", "secrets", "logging"}
 GENERATED = "_pb2"
 
 

@@ -37,7 +37,8 @@ def test_every_metric_is_described():
 
 
 def test_the_readme_maps_every_folder_of_code():
-    folders = {path.parent.relative_to(ROOT) for top in ("topology", "adapters", "broker") for path in (ROOT / top).rglob("__init__.py")}
+    packages = [package for top in ("topology", "adapters", "broker") for package in (ROOT / top).rglob("__init__.py")]
+    folders = {package.parent.relative_to(ROOT) for package in packages}
     assert [str(folder) for folder in sorted(folders) if f"`{folder}/" not in README] == []
 
 

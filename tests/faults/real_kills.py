@@ -20,7 +20,6 @@ from typing import Any
 
 from adapters.process.adapter import shut_down as shut_down_engine
 from adapters.process.settings import state_dir_of
-
 from tests.engines.etcd.cluster import Cluster, Member, built_binary, etcd_cluster
 from tests.faults.parts import BrokerProcess, Endpoints, a_process_site, endpoints, kill
 

@@ -30,6 +30,7 @@ from broker.jobs.model import Ending, GpuRequest, Weights
 from topology.dataset import DatasetId, Replica
 
 CONFIGS = Path(__file__).parents[3] / "configs"
+NODE = "per_node: {cpus: 4, memory_gib: 8}"
 SITE = """kind: Site
 name: ams
 engine: {kind: process}
@@ -215,9 +216,9 @@ def test_a_job_that_is_shown_can_be_handed_in_again():
         (SITE.replace("cpus: 4", "cpus: 4, gpus: {a100: 1.5}"), "pools.0.per_node.gpus.a100", 4, "leave out the fraction"),
         (SITE.replace("cpus: 4", "cpus: 4, gpus: {A100: 1}"), "pools.0.per_node.gpus.A100", 4, "use 1 to 40 of a-z"),
         (SITE.replace("cpus: 4", "cpus: 4, gpus: {1080: 1}"), "pools.0.per_node.gpus", 4, "so quote it"),
-        (SITE.replace("per_node: {cpus: 4, memory_gib: 8}", "speed: 1"), "pools.0.per_node", 4, "such as `per_node: {cpus: 4, memory_gib: 8}`"),
-        (SITE.replace("per_node: {cpus: 4, memory_gib: 8}", "per_node: 4"), "pools.0.per_node", 4, "give it cpus, memory_gib, gpus"),
-        (SITE.replace("pools: [", "pools: [{name: cpu, nodes: 1, per_node: {cpus: 1, memory_gib: 1}}, "), "pools.1.name", 4, "name another"),
+        (SITE.replace(NODE, "speed: 1"), "pools.0.per_node", 4, "such as `per_node: {cpus: 4, memory_gib: 8}`"),
+        (SITE.replace(NODE, "per_node: 4"), "pools.0.per_node", 4, "give it cpus, memory_gib, gpus"),
+        (SITE.replace("pools: [", f"pools: [{{name: cpu, nodes: 1, {NODE}}}, "), "pools.1.name", 4, "name another"),
         (LINK + "pools: [cpu]\n", "pools", 5, "is no field here: use one of from, to"),
         (SITE.replace("pools: [", "pools: [cpu, "), "pools.0", 4, "'cpu' is no mapping: give it name, nodes"),
         (SITE.replace("file:///srv/ams", "s3://bucket"), "storage.url", 5, "s3:// is not supported yet: use file://"),
