@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from adapters.base import Observation, Report, RunName, RunRef, SiteState
+from adapters.base import EndReason, Observation, Report, RunName, RunRef, SiteState
 from broker.jobs.model import JobState, Phase, parse_run_name, run_name
 from broker.records import SiteStatus
 from broker.sites import owed
@@ -38,6 +38,8 @@ class Known:
     attempt: int
     ref: RunRef
     accepted_seen: float | None = None
+    claimed_seen: float | None = None
+    """Since when all that is listed of it is a start that found its claim taken."""
 
 
 class Observe:
@@ -85,27 +87,44 @@ class Observe:
         site, reports = self._site, seen.reports
         now = site.context.clock.now()
         steps: list[Step] = []
-        missing: dict[RunName, Job] = {}
+        nowhere: dict[RunName, Job] = {}
         for job in site.world.at(site.name, *OPEN):
             item = self._known.get(job.id)
             name = item.ref.name if item and item.attempt == len(job.state.attempts) else owed.name_of(job, site.federation)
             report = reports.get(name)
-            if report is None:
-                if seen.is_whole and item and item.ref.name == name and self._is_missing(item, seen):
-                    missing[name] = job
+            if report is None or report.reason is EndReason.CLAIMED:
+                if item and item.ref.name == name and self._is_nowhere(item, report, seen, now):
+                    nowhere[name] = job
             elif (job.state.phase, report.state) not in AS_STORED:
                 steps += self._steps(job, report, now)
         await site.write(steps)
         if any(step.job.spec.outputs for step in steps):
             site.has_exits.set()
-        if missing:
-            taken = await site.claim(missing)
-            now = site.context.clock.now()
-            await site.write([owed.vanished(missing[name], now) for name in taken])
+        if nowhere:
+            await self._end(nowhere, seen)
 
-    def _is_missing(self, item: Known, seen: Observation) -> bool:
+    def _is_nowhere(self, item: Known, report: Report | None, seen: Observation, now: float) -> bool:
+        """Whether the site surely has no such run, but perhaps starts of it that found the claim taken and left."""
+        if report is None:
+            since = item.accepted_seen
+        else:
+            since = item.claimed_seen = item.claimed_seen or now
         settling_s = self._site.adapter.capabilities.settling_s
-        return item.accepted_seen is not None and owed.is_missing(item.accepted_seen, seen.began_at, settling_s)
+        return seen.is_whole and since is not None and owed.is_missing(since, seen.began_at, settling_s)
+
+    async def _end(self, nowhere: Mapping[RunName, Job], seen: Observation) -> None:
+        """End attempts that are nowhere, with their claims in hand. One that left because the claim was ours never started."""
+        site = self._site
+        taken = await site.claim(nowhere)
+        now = site.context.clock.now()
+        steps: list[Step] = []
+        for name, is_ours in taken.items():
+            report = seen.reports.get(name)
+            if report is not None and is_ours:
+                steps += self._steps(nowhere[name], report, now)
+            else:
+                steps.append(owed.vanished(nowhere[name], now))
+        await site.write(steps)
 
     def _steps(self, job: Job, report: Report, now: float) -> Sequence[Step]:
         """What one report says; one that makes our code raise leaves its job where it is, and the others go on."""

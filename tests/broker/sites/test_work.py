@@ -233,6 +233,31 @@ def test_a_run_that_vanished_is_never_sent_again():
     in_virtual_time(story)
 
 
+def test_a_start_that_found_the_runs_own_claim_says_that_the_first_start_is_gone():
+    async def story(place: Place):
+        place.twin.behave = lambda run: LONG
+        await place.owner()
+        place.job()
+        await place.until_phase(Phase.RUNNING)
+        place.twin.start_again("fed-j1-a1")
+        job = await place.until_phase(Phase.PENDING)
+        assert job.attempt.end.ending is Ending.VANISHED  # it ran, and nobody can say how it went
+
+    in_virtual_time(story)
+
+
+def test_a_start_that_found_our_claim_never_ran():
+    async def story(place: Place):
+        place.shelf.claims[".fed/claims/fed-j1-a1"] = BROKERS_CLAIM
+        await place.owner()
+        place.job()
+        job = await place.until_phase(Phase.PENDING)
+        assert job.attempt.end.ending is Ending.CLAIMED
+        assert place.starts() == 0
+
+    in_virtual_time(story)
+
+
 def test_a_listing_that_is_not_whole_proves_nothing():
     async def story(place: Place):
         place.twin.behave = lasting(60.0)
