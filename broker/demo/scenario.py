@@ -98,7 +98,8 @@ def federation(root: Path) -> str:
 def first_jobs() -> Sequence[Work]:
     """What is submitted at once: every kind over every part, pairs of parts from two sites, gangs, and one that fails."""
     objectives = ("fastest", "cheapest", "greenest")
-    over = [(kind, (part,)) for kind in ("slow", "words", "lines", "search", "sums", "archive", "imports") for part in HOMES]
+    over: list[tuple[str, tuple[str, ...]]] = []
+    over += [(kind, (part,)) for kind in ("slow", "words", "lines", "search", "sums", "archive", "imports") for part in HOMES]
     over += [("common", pair) for pair in (("net", "text"), ("net", "am"), ("tools", "nz"), ("text", "am"))]
     over += [("gang", (part,)) for part in ("net", "tools", "nz")]
     over += [("wrong", ("text",))]
