@@ -48,6 +48,11 @@ class Narrator:
         """A line that stays."""
         self.console.print(f"[dim]{self.elapsed_s:6.1f} s[/dim]  {escape(text)}")
 
+    def show(self, *things: Table | str) -> None:
+        """Tables and texts, with a line between."""
+        for thing in things:
+            self.console.print("", thing, sep="\n", markup=False)
+
     def progress(self, jobs: Iterable[Shown]) -> None:
         """How many jobs are in which phase."""
         counts = Counter(str(job["phase"]) for job in jobs)

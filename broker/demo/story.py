@@ -67,7 +67,7 @@ class Story:
         self.narrator.say(f"fed apply -f {path}: {', '.join(f'{count} {kind}' for kind, count in applied.items())}")
 
     async def measured(self, client: Client) -> None:
-        """Wait until the broker has looked at every dataset: before, it can only guess what moving one takes. Raises DemoError."""
+        """Wait until the broker has looked at every dataset: before, it can only guess what moving one takes."""
         while any(each["size_bytes"] is None for each in (await client.list("datasets"))["items"]):
             self.check_time()
             await asyncio.sleep(POLL_S)
@@ -155,8 +155,8 @@ class Story:
         """The tables, and how one decision is explained."""
         jobs = [self.jobs[job] for job in self.work]
         brought = self._brought((await self.fed.ask("get", "datasets"))["items"])
-        self.narrator.console.print("", table_of_jobs(jobs, self.work), "", table_of_sites(jobs, brought), "", f"fed why {EXPLAINED}")
-        self.narrator.console.print(await self.fed.fed("why", EXPLAINED), markup=False)
+        explanation = await self.fed.fed("why", EXPLAINED)
+        self.narrator.show(table_of_jobs(jobs, self.work), table_of_sites(jobs, brought), f"fed why {EXPLAINED}\n{explanation}")
 
     def _brought(self, datasets: Iterable[Mapping[str, Any]]) -> Mapping[str, int]:
         """Bytes of copies by site, without those that were there at first or made there."""
