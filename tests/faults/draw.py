@@ -100,7 +100,7 @@ def _bulks(chance: random.Random, names: Sequence[str], datasets: tuple[tuple[Da
 
 
 def _spec(chance: random.Random, names: Sequence[str], datasets: tuple[tuple[DatasetId, str], ...]) -> JobSpec:
-    seconds = chance.choice((0.0, 0.3, 1.0, 3.0)) * chance.uniform(0.5, 1.5)
+    seconds = chance.choice((0.0, 0.3, 1.0, 1.0, 3.0, 10.0)) * chance.uniform(0.5, 1.5)
     exit_code = 3 if chance.random() < 0.12 else 0
     has_output = chance.random() < 0.3
     leaves = "no" if chance.random() < 0.1 else "yes"
@@ -117,7 +117,7 @@ def _spec(chance: random.Random, names: Sequence[str], datasets: tuple[tuple[Dat
         inputs=inputs,
         outputs=("words",) if has_output else (),
         run_time_s=max(seconds, 0.1),
-        walltime_s=seconds / 2 if seconds > 2 and chance.random() < 0.1 else None,
+        walltime_s=seconds / 2 if seconds > 2 and chance.random() < 0.2 else None,
         max_wait_s=chance.uniform(4, 20) if chance.random() < 0.1 else None,
         sites=SiteRules(exclude=exclude),
         retry=Retry(chance.choice((2, 3, 3, 5)), reasons),
@@ -127,7 +127,7 @@ def _spec(chance: random.Random, names: Sequence[str], datasets: tuple[tuple[Dat
 def _faults(chance: random.Random, sites: Mapping[str, Make], brokers: int) -> tuple[Fault, ...]:
     """Some, any of which may overlap. A refusal for good is of one site only: else a job may have nowhere to go. Where claims
     stop nobody, nothing arrives late and nothing is forgotten: there looking before sending again must do."""
-    faults = []
+    faults = [Fault(Wrong.WATCH_LAGS, "", 0.0, TROUBLE_S, 1.0, 3.0)] if chance.random() < 0.15 else []
     refusing = chance.choice(list(sites))
     for _ in range(chance.choice((0, 2, 3, 4, 5, 6, 8, 10))):
         wrong = chance.choice(OFTEN)

@@ -94,10 +94,10 @@ MUTANTS: dict[str, Mutant] = {
         _sites(
             "unknown_is_no",
             dispatch=(
-                "        for name, outcome in outcomes.items():\n",
-                "        outcomes = {name: Refused('?') if not owed.is_answer(each) else each for name, each in outcomes.items()}\n"
-                "        doubtful = set()\n"
-                "        for name, outcome in outcomes.items():\n",
+                "            outcome = outcomes.get(run.name)\n",
+                "            outcome = outcomes.get(run.name)\n"
+                "            before[run.name] = None\n"
+                "            outcome = outcome if isinstance(outcome, Accepted) else Refused('?')\n",
             ),
         ),
     ),

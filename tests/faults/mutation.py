@@ -19,7 +19,8 @@ class NotFound(Exception):
 
 
 class _Copies(MetaPathFinder, Loader):
-    """`mutated_<name>.<rest>` is a copy of `<package>.<rest>`, importing its own siblings from among the copies."""
+    """`mutated_<name>.<rest>` is a copy of `<package>.<rest>`. It imports its siblings from among the copies; below `broker` itself,
+    where only the one module is copied, from the originals."""
 
     def __init__(self, name: str, package: str, replaced: Mapping[str, Sequence[tuple[str, str]]]) -> None:
         self._alias = PREFIX + name
@@ -44,7 +45,8 @@ class _Copies(MetaPathFinder, Loader):
             if text.count(old) != 1:
                 raise NotFound(f"{file.name} has {text.count(old)} times: {old}")
             text = text.replace(old, new)
-        text = text.replace(f"from {self._package}", f"from {self._alias}")
+        if self._package != "broker":
+            text = text.replace(f"from {self._package}", f"from {self._alias}")
         exec(compile(text, str(file), "exec"), module.__dict__)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from tests.faults.process import current
 
-LOGGERS = ("broker", "adapters")
+OURS = ("broker", "adapters", "mutated_")
 
 
 class Trace:
@@ -32,9 +32,12 @@ class LogWatch(logging.Handler):
         super().__init__(logging.DEBUG if trace.is_on else logging.ERROR)
         self._trace = trace
         self._on_error = on_error
+        self._level_before = logging.WARNING
 
     def emit(self, record: logging.LogRecord) -> None:
         """One record of the broker."""
+        if not record.name.startswith(OURS):
+            return
         text = record.getMessage()
         if record.levelno >= logging.ERROR:
             if record.exc_info:
@@ -43,13 +46,13 @@ class LogWatch(logging.Handler):
         self._trace.add(f"log: {text}")
 
     def __enter__(self) -> LogWatch:
-        for name in LOGGERS:
-            logger = logging.getLogger(name)
-            logger.addHandler(self)
-            logger.propagate = False
-            logger.setLevel(self.level)
+        root = logging.getLogger()
+        root.addHandler(self)
+        self._level_before = root.level
+        root.setLevel(self.level)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for name in LOGGERS:
-            logging.getLogger(name).removeHandler(self)
+        root = logging.getLogger()
+        root.removeHandler(self)
+        root.setLevel(self._level_before)
