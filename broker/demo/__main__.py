@@ -48,17 +48,19 @@ def main() -> int:
         try:
             wrong = asyncio.run(demo(root, narrator))
         except (KeyboardInterrupt, asyncio.CancelledError):
-            narrator.say(f"interrupted: all that was started is ended, its files are in {root}")
-            return INTERRUPTED
+            narrator.say("interrupted: all that was started is ended")
+            wrong, code = [], INTERRUPTED
+        else:
+            code = 1 if wrong else 0
         for line in wrong:
             narrator.console.print("WRONG", line, style="red", markup=False)
         if wrong:
             narrator.say(f"{len(wrong)} things are not right; all files are in {root}")
-            return 1
-        if kept is None:
+        elif not code:
+            narrator.say("every result is right, every job ran once, nothing is left running")
+        if kept is None and not wrong:
             shutil.rmtree(root)
-        narrator.say("every result is right, every job ran once, nothing is left running")
-        return 0
+        return code
 
 
 if __name__ == "__main__":
