@@ -1,56 +1,65 @@
-"""The engines that the contract is checked on: the twin in memory, and a real process engine."""
+"""What the contract asks of an engine under test, and the words its claims are written in."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import select
-import signal
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from adapters.base import Call, Capabilities, Layer, Observation, Report, Run, SiteAdapter, SiteState
-from adapters.kinds import open_adapter
-from adapters.process.adapter import shut_down
-from adapters.twin import Behaviour, EngineTwin, TwinAdapter
+from adapters.base import Call, Capabilities, Layer, Observation, Report, Run, RunRef, SiteAdapter, SiteState
 from topology.resources import Resources
-from topology.site import Engine, Pool, Site, Storage
+from topology.site import Pool
 
 POOLS = (
     Pool("cpu", 2, Resources(4, 8)),
     Pool("gpu", 1, Resources(4, 8, (("a100", 2), ("h100", 1)))),
 )
+"""What every engine under test has."""
 PATIENCE_S = 30.0
 CALL = Call(epoch=5, timeout_s=20.0)
+IMPATIENT = Call(epoch=5, timeout_s=0.3)
 LONG_S = 3600.0
 
 
 @dataclass(frozen=True)
 class Does:
-    """What the program of a run is to do: print, then take a while, then exit; or ignore SIGTERM."""
+    """What each task of a run does: print, then take a while or wait until it is let go, then exit or end by a signal."""
 
     seconds: float = 0.0
+    waits: bool = False
     exit_code: int = 0
     signal: int | None = None
     output: str = ""
 
 
 class Kind(Protocol):
-    """One engine under test."""
+    """One engine under test, made with a folder of the test's own. Names are the engine's for the length of one test: where
+    engines are shared between tests, `federation` is a new one each time."""
 
     name: str
-    terminates_with: tuple[int | None, ...]
+    capabilities: Capabilities
+    """What its adapters say: claims that only some engines can keep ask it."""
+    runs_programs: bool
+    """Whether programs really run, with `storage` as the site's storage."""
+    terminates_with: Collection[int | None]
     """Signals that a cancelled run may be reported with."""
+    federation: str
+    storage: Path
 
-    def adapter(self, federation: str = "fed", pools: Sequence[Pool] = POOLS) -> SiteAdapter:
-        """A new adapter to the same engine, as of another broker."""
+    def adapter(self, federation: str | None = None) -> SiteAdapter:
+        """A new adapter to the same engine, as of another broker; of another federation where one is named."""
 
-    def program(self, name: str, does: Does) -> tuple[str, ...]:
-        """The command of a run of this name that does so."""
+    def counted(self) -> tuple[SiteAdapter, Callable[[], int]]:
+        """An adapter, and how many requests it has made of the engine so far."""
+
+    def program(self, run: str, does: Does) -> tuple[str, ...]:
+        """The command of the run of this name."""
+
+    def let_go(self, run: str) -> None:
+        """What waits in the run goes on."""
 
     def claim(self, path: str) -> None:
         """Take a claim before the run does."""
@@ -61,154 +70,38 @@ class Kind(Protocol):
     async def pause(self) -> None:
         """Let a little of the engine's time pass."""
 
-    def broken(self, layer: Layer) -> Any:
-        """An async context in which this layer fails; its value is the adapter to ask."""
+    async def restart(self) -> None:
+        """Kill the engine as a crash would; returns once it is up again."""
 
+    def silent(self) -> AbstractAsyncContextManager[None]:
+        """While it lasts the engine answers no call; whether they have their effect, and when, is its own affair."""
 
-class TwinKind:
-    """The twin. Its time is a number."""
-
-    name = "twin"
-    terminates_with = (signal.SIGTERM, None)
-
-    def __init__(self) -> None:
-        self._now = 1_700_000_000.0
-        self._does: dict[str, Does] = {}
-        capabilities = Capabilities(unique_names=True, refuses_stale_epochs=True, settling_s=0.0)
-        self.twin = EngineTwin(self, POOLS, capabilities, self._behave)
-
-    def now(self) -> float:
-        return self._now
-
-    def adapter(self, federation: str = "fed", pools: Sequence[Pool] = POOLS) -> SiteAdapter:
-        return TwinAdapter(self.twin, federation)
-
-    def program(self, name: str, does: Does) -> tuple[str, ...]:
-        self._does[name] = does
-        return ("does", name)
-
-    def claim(self, path: str) -> None:
-        self.twin.claims[path] = "given up"
-
-    def has_claim(self, path: str) -> bool:
-        return path in self.twin.claims
-
-    async def pause(self) -> None:
-        self._now += 0.05
-
-    @asynccontextmanager
-    async def broken(self, layer: Layer) -> AsyncIterator[SiteAdapter]:
-        self.twin.failing = frozenset({layer})
-        yield self.adapter()
-
-    def _behave(self, run: Run) -> Behaviour:
-        does = self._does[run.command[1]]
-        return Behaviour(does.seconds, does.exit_code, does.signal, does.output.encode())
-
-
-class ProcessKind:
-    """A daemon of its own below `folder`, started by the first call."""
-
-    name = "process"
-    terminates_with = (signal.SIGTERM, signal.SIGKILL)
-
-    def __init__(self, folder: Path, **settings: Any) -> None:
-        self.storage = folder / "storage"
-        self.storage.mkdir(parents=True)
-        self.state = folder / "engine"
-        self._settings = {"cancel_grace_s": 0.5, "state_dir": str(self.state), **settings}
-
-    def site(self, pools: Sequence[Pool] = POOLS, **settings: Any) -> Site:
-        engine = Engine("process", {**self._settings, **settings})
-        return Site("ams", engine, tuple(pools), Storage(f"file://{self.storage}"))
-
-    def adapter(self, federation: str = "fed", pools: Sequence[Pool] = POOLS) -> SiteAdapter:
-        return open_adapter(self.site(pools), federation)
-
-    def program(self, name: str, does: Does) -> tuple[str, ...]:
-        end = f"kill -{does.signal} $$" if does.signal else f"exit {does.exit_code}"
-        wait = f"sleep {does.seconds}; " if does.seconds else ""
-        return ("sh", "-c", f"printf %s '{does.output}'; {wait}{end}")
-
-    def claim(self, path: str) -> None:
-        target = self.storage / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text("given up by the broker\n")
-
-    def has_claim(self, path: str) -> bool:
-        return (self.storage / path).exists()
-
-    async def pause(self) -> None:
-        await asyncio.sleep(0.01)
-
-    @property
-    def pid(self) -> int:
-        """Of the daemon that runs, or ran last."""
-        return int((self.state / "daemon.pid").read_text().split()[0])
-
-    def kill(self) -> None:
-        """SIGKILL to the daemon; returns when it is gone."""
-        handle = os.pidfd_open(self.pid)
-        os.kill(self.pid, signal.SIGKILL)
-        _ended(handle)
+    def broken(self, layer: Layer) -> AbstractAsyncContextManager[SiteAdapter]:
+        """While it lasts this layer fails for the adapter that is given."""
 
     async def end(self) -> None:
         """Leave nothing running."""
-        await shut_down(self.state)
-
-    @asynccontextmanager
-    async def broken(self, layer: Layer) -> AsyncIterator[SiteAdapter]:
-        await self.adapter().probe(10)
-        match layer:
-            case Layer.REACH:
-                self.kill()
-                yield open_adapter(self.site(autostart=False), "fed")
-            case Layer.LOGIN:
-                async with _denying(self.storage / "denying.sock") as path:
-                    yield open_adapter(self.site(socket=str(path)), "fed")
-            case Layer.SCHEDULER:
-                yield open_adapter(self.site(POOLS[:1], autostart=False), "fed")
-            case Layer.STORAGE:
-                away = self.storage.rename(self.storage.with_name("away"))
-                try:
-                    yield self.adapter()
-                finally:
-                    away.rename(self.storage)
-
-
-@asynccontextmanager
-async def _denying(path: Path) -> AsyncIterator[Path]:
-    """A socket at which another user's engine listens."""
-
-    async def deny(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readline()
-        writer.write(b'{"error":"denied","message":"this engine is another user\'s"}\n')
-        writer.close()
-
-    server = await asyncio.start_unix_server(deny, str(path))
-    async with server:
-        yield path
-
-
-def _ended(handle: int) -> None:
-    poller = select.poll()
-    poller.register(handle, select.POLLIN)
-    assert poller.poll(10_000)
-    os.close(handle)
 
 
 def a_run(kind: Kind, name: str = "j1", does: Does | None = None, **rest: Any) -> Run:
-    """A run of one cpu whose program does nothing."""
-    federation = rest.pop("federation", "fed")
+    """A run of one cpu whose program does nothing, or `does`, or is what `command` or `script` says."""
+    federation = rest.pop("federation", kind.federation)
     full = f"{federation}-{name}-a1"
+    if not rest.keys() & {"command", "script"}:
+        rest["command"] = kind.program(full, does or Does())
     defaults: dict[str, Any] = {
         "tasks": 1,
         "per_task": Resources(1, 0.5),
         "pool": "cpu",
-        "command": kind.program(full, does or Does()),
+        "command": (),
         "claim": f".fed/claims/{full}",
     }
     return Run(full, federation, name, "default", **{**defaults, **rest})
+
+
+def sh(body: str) -> tuple[str, ...]:
+    """The command that gives `body` to a shell."""
+    return ("sh", "-c", body)
 
 
 async def until(
@@ -224,19 +117,45 @@ async def until(
         await kind.pause()
 
 
-async def over(kind: Kind, adapter: SiteAdapter, *names: str) -> list[Report]:
-    """Reports of these runs once all are over."""
-    seen = await until(kind, adapter, lambda reports: all(name in reports and reports[name].state.is_over for name in names))
-    return [seen.reports[name] for name in names]
+async def listed(kind: Kind, adapter: SiteAdapter, *runs: Run) -> Observation:
+    """An observation that tells of all of these."""
+    return await until(kind, adapter, lambda reports: reports.keys() >= {run.name for run in runs})
 
 
-async def running(kind: Kind, adapter: SiteAdapter, *names: str) -> Observation:
+async def running(kind: Kind, adapter: SiteAdapter, *runs: Run, call: Call = CALL) -> Observation:
     """An observation in which these run."""
 
     def holds(reports: Mapping[str, Report]) -> bool:
-        return all(name in reports and reports[name].state is SiteState.RUNNING for name in names)
+        return all(run.name in reports and reports[run.name].state is SiteState.RUNNING for run in runs)
 
-    return await until(kind, adapter, holds)
+    return await until(kind, adapter, holds, call)
+
+
+async def over(kind: Kind, adapter: SiteAdapter, *runs: Run) -> list[Report]:
+    """Reports of these runs once all are over."""
+
+    def holds(reports: Mapping[str, Report]) -> bool:
+        return all(run.name in reports and reports[run.name].state.is_over for run in runs)
+
+    seen = await until(kind, adapter, holds)
+    return [seen.reports[run.name] for run in runs]
+
+
+async def finish(kind: Kind, adapter: SiteAdapter, run: Run) -> Report:
+    """Submit one, and its report once it is over."""
+    await adapter.submit([run], CALL)
+    (report,) = await over(kind, adapter, run)
+    return report
+
+
+async def text(adapter: SiteAdapter, run: Run, task: int = 0, offset: int = 0, follow: bool = False) -> str:
+    """Output of one task."""
+    return b"".join([chunk async for chunk in adapter.logs(ref(run), task, offset, follow)]).decode()
+
+
+def ref(run: Run) -> RunRef:
+    """As a broker knows it that never heard its native id."""
+    return RunRef(run.name)
 
 
 def with_epoch(epoch: int) -> Call:

@@ -1,0 +1,146 @@
+"""A real process engine under the contract."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from adapters.base import Layer, SiteAdapter
+from adapters.kinds import open_adapter
+from adapters.process.adapter import ProcessAdapter, shut_down
+from adapters.process.client import Connection, EngineClient, gone
+from adapters.process.settings import ProcessSettings, config_of
+from tests.contract.adapters import POOLS, Does
+from topology.site import Engine, Pool, Site, Storage
+
+
+class ProcessKind:
+    """A daemon of its own below `folder`, started by the first call."""
+
+    name = "process"
+    capabilities = ProcessAdapter.capabilities
+    runs_programs = True
+    terminates_with = (signal.SIGTERM, signal.SIGKILL)
+    federation = "fed"
+
+    def __init__(self, folder: Path) -> None:
+        self.storage = folder / "storage"
+        self.storage.mkdir()
+        self._gates = folder / "gates"
+        self._gates.mkdir()
+        self._state = folder / "engine"
+
+    def adapter(self, federation: str | None = None) -> SiteAdapter:
+        return open_adapter(self._site(), federation or self.federation)
+
+    def counted(self) -> tuple[SiteAdapter, Callable[[], int]]:
+        site = self._site()
+        settings = ProcessSettings.model_validate(site.engine.settings)
+        client = _CountingClient(config_of(site, settings), settings.autostart)
+        return ProcessAdapter(client, self.federation), lambda: client.requests
+
+    def program(self, run: str, does: Does) -> tuple[str, ...]:
+        parts = [f"printf %s '{does.output}'"]
+        parts += [f"sleep {does.seconds}"] if does.seconds else []
+        parts += [f"while [ ! -e {self._gates / run} ]; do sleep 0.02; done"] if does.waits else []
+        parts += [f"kill -{does.signal} $$" if does.signal else f"exit {does.exit_code}"]
+        return ("sh", "-c", "; ".join(parts))
+
+    def let_go(self, run: str) -> None:
+        (self._gates / run).touch()
+
+    def claim(self, path: str) -> None:
+        target = self.storage / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text("given up by the broker\n")
+
+    def has_claim(self, path: str) -> bool:
+        return (self.storage / path).exists()
+
+    async def pause(self) -> None:
+        await asyncio.sleep(0.01)
+
+    async def restart(self) -> None:
+        await self._kill()
+        while not (await self.adapter().probe(10))[-1].is_ok:
+            await self.pause()  # its socket may outlive it by a moment
+
+    @asynccontextmanager
+    async def silent(self) -> AsyncIterator[None]:
+        await self.adapter().probe(10)
+        os.kill(self._pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self._pid, signal.SIGCONT)
+
+    @asynccontextmanager
+    async def broken(self, layer: Layer) -> AsyncIterator[SiteAdapter]:
+        await self.adapter().probe(10)
+        match layer:
+            case Layer.REACH:
+                await self._kill()
+                yield self._open(autostart=False)
+            case Layer.LOGIN:
+                async with _denying(self.storage / "denying.sock") as path:
+                    yield self._open(socket=str(path))
+            case Layer.SCHEDULER:
+                yield self._open(POOLS[:1], autostart=False)
+            case Layer.STORAGE:
+                away = self.storage.rename(self.storage.with_name("away"))
+                try:
+                    yield self._open()
+                finally:
+                    away.rename(self.storage)
+
+    async def end(self) -> None:
+        await shut_down(self._state)
+
+    def _open(self, pools: Sequence[Pool] = POOLS, **settings: Any) -> SiteAdapter:
+        return open_adapter(self._site(pools, **settings), self.federation)
+
+    def _site(self, pools: Sequence[Pool] = POOLS, **settings: Any) -> Site:
+        engine = Engine("process", {"cancel_grace_s": 0.5, "state_dir": str(self._state), **settings})
+        return Site("ams", engine, tuple(pools), Storage(f"file://{self.storage}"))
+
+    @property
+    def _pid(self) -> int:
+        """Of the daemon that runs, or ran last."""
+        return int((self._state / "daemon.pid").read_text())
+
+    async def _kill(self) -> None:
+        """SIGKILL to the daemon; returns when it has let go of its state."""
+        os.kill(self._pid, signal.SIGKILL)
+        async with asyncio.timeout(10):
+            await gone(self._state)
+
+
+class _CountingClient(EngineClient):
+    """One that counts the requests it sends."""
+
+    requests = 0
+
+    @asynccontextmanager
+    async def connection(self, op: str, fields: dict[str, Any], timeout_s: float) -> AsyncIterator[Connection]:
+        self.requests += 1
+        async with super().connection(op, fields, timeout_s) as connection:
+            yield connection
+
+
+@asynccontextmanager
+async def _denying(path: Path) -> AsyncIterator[Path]:
+    """A socket at which another user's engine listens."""
+
+    async def deny(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b'{"error":"denied","message":"this engine is another user\'s"}\n')
+        writer.close()
+
+    server = await asyncio.start_unix_server(deny, str(path))
+    async with server:
+        yield path
