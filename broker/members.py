@@ -150,7 +150,7 @@ class Members:
                 await self._release(right)
 
     async def _let_go(self) -> None:
-        """Take away keys of ours that are no right of ours: claims whose answer was lost. While our lease lives, nobody else can."""
+        """Take away keys of ours that are no right of ours: the answer to their claim was lost, and nobody else can."""
         stray: list[Draft] = []
         for name in (LEADERSHIP, *self._world.sites):
             entry = self._world.mirror.entries.get(self._key(name))

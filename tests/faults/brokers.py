@@ -28,10 +28,9 @@ from broker.store.mirror import Mirror
 from broker.store.vitals import Vitals
 from broker.submission import DIGITS, SEED_DIGITS, Request, Submissions
 from broker.world import World
-from topology.site import Site
-
 from tests.faults.process import Process
 from tests.faults.sites import SiteStorages
+from topology.site import Site
 
 SETTINGS = Settings(
     federation="sim",

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 from adapters.base import Capabilities
 from broker.jobs.model import DEFAULT_TENANT, INFRASTRUCTURE, Ending, JobSpec, Retry, SiteRules, TaskResources
+from tests.faults.faults import OF_STORE, Fault, Wrong
 from topology.dataset import DatasetId
 from topology.link import Link
 from topology.resources import Resources
 from topology.site import Engine, Pool, Site, Storage
-
-from tests.faults.faults import OF_STORE, Fault, Wrong
 
 NAMES = ("ams", "fra", "osl", "rom")
 TROUBLE_S = 16.0
@@ -69,7 +68,8 @@ def drawn(chance: random.Random) -> Plan:
         if near != far and (abs(names.index(near) - names.index(far)) == 1 or chance.random() < 0.7)
     )
     datasets = tuple(
-        (DatasetId(DEFAULT_TENANT, name, "1"), chance.choice(names)) for name in ("corpus", "genome")[: chance.choice((0, 1, 1, 2))]
+        (DatasetId(DEFAULT_TENANT, name, "1"), chance.choice(names))
+        for name in ("corpus", "genome")[: chance.choice((0, 1, 1, 2))]
     )
     bulks = _bulks(chance, names, datasets)
     brokers = chance.choice((1, 1, 2, 2, 2))
@@ -131,7 +131,8 @@ def _faults(chance: random.Random, sites: Mapping[str, Make], brokers: int) -> t
     refusing = chance.choice(list(sites))
     for _ in range(chance.choice((0, 2, 3, 4, 5, 6, 8, 10))):
         wrong = chance.choice(OFTEN)
-        target = chance.choice(("", *(f"b{number}" for number in range(brokers)))) if wrong in OF_STORE else chance.choice(list(sites))
+        of_brokers = ("", *(f"b{number}" for number in range(brokers)))
+        target = chance.choice(of_brokers if wrong in OF_STORE else list(sites))
         if wrong is Wrong.SITE_REFUSES:
             target = refusing
         if wrong in NEEDS_CLAIMS and not sites[target].has_claims:

@@ -73,7 +73,7 @@ OF_STORE = (
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong from `begin` until `end` (loop seconds) for `target`: a site, a broker, or all of them when empty."""
+    """One thing that is wrong from `begin` until `end` (loop seconds) for `target`: a site, a broker, or all when empty."""
 
     wrong: Wrong
     target: str

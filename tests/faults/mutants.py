@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 from broker.store.base import Change, Fence, Result
 from broker.store.mirror import Mirror
-from topology.site import Site
-
 from tests.faults.brokers import Parts
 from tests.faults.mutation import load_mutant
 from tests.faults.sites import Engine, SiteStorages
 from tests.faults.store import FaultyStore
 from tests.faults.world import Setup
+from topology.site import Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,10 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "one-look": Mutant(
         "one look in vain is enough to send again",
-        _sites("one_look", owed=("return replace(doubt, first_look=began)", "return replace(doubt, first_look=began, is_cleared=True)")),
+        _sites(
+            "one_look",
+            owed=("return replace(doubt, first_look=began)", "return replace(doubt, first_look=began, is_cleared=True)"),
+        ),
     ),
     "unknown-is-no": Mutant(
         "no answer is taken for a refusal",
@@ -121,7 +123,8 @@ MUTANTS: dict[str, Mutant] = {
                 "        await self._settle(seen)\n",
                 "        early = [name for name, report in seen.reports.items() if report.state.is_over]\n"
                 "        if early:\n"
-                "            await site.calls.make('forget', lambda call: site.adapter.forget(_refs(early, seen.reports), call))\n"
+                "            refs = _refs(early, seen.reports)\n"
+                "            await site.calls.make('forget', lambda call: site.adapter.forget(refs, call))\n"
                 "        await self._settle(seen)\n",
             ),
         ),
@@ -136,7 +139,13 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "wrong-output": Mutant(
         "the outputs of the first attempt are published, whichever it was that ran",
-        _sites("wrong_output", collect=("output_path(owed.name_of(job, site.federation), output)", "output_path(f'{site.federation}-{job.id}-a1', output)")),
+        _sites(
+            "wrong_output",
+            collect=(
+                "output_path(owed.name_of(job, site.federation), output)",
+                "output_path(f'{site.federation}-{job.id}-a1', output)",
+            ),
+        ),
     ),
     "room-unheld": Mutant(
         "placement does not count what is placed and not yet seen",

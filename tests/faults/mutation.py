@@ -19,8 +19,8 @@ class NotFound(Exception):
 
 
 class _Copies(MetaPathFinder, Loader):
-    """`mutated_<name>.<rest>` is a copy of `<package>.<rest>`. It imports its siblings from among the copies; below `broker` itself,
-    where only the one module is copied, from the originals."""
+    """`mutated_<name>.<rest>` is a copy of `<package>.<rest>`. It imports its siblings from among the copies; below `broker`
+    itself, where only the one module is copied, from the originals."""
 
     def __init__(self, name: str, package: str, replaced: Mapping[str, Sequence[tuple[str, str]]]) -> None:
         self._alias = PREFIX + name

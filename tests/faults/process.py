@@ -122,7 +122,7 @@ def enrol(task: asyncio.Task[Any]) -> None:
 class Held(collections.abc.Coroutine[Any, Any, Any]):
     """Takes each step of a coroutine, unless its process is dead or paused."""
 
-    __slots__ = ("_coro", "_owed", "_process", "__name__", "__qualname__")
+    __slots__ = ("__name__", "__qualname__", "_coro", "_owed", "_process")
 
     def __init__(self, coro: Coroutine[Any, Any, Any], process: Process) -> None:
         self._coro = coro

@@ -10,21 +10,20 @@ from adapters.base import RunName
 from broker.jobs.lifecycle import NEXT
 from broker.jobs.model import Ending, JobSpec, JobState, Phase, Wish, parse_run_name, run_name
 from broker.records import Booking, Holder, Unresolved
-from broker.snapshot import HOLDING
 from broker.sites.layout import output_path
+from broker.snapshot import HOLDING
+from broker.storage import Tree
 from broker.store import codec
 from broker.store import keys as kinds
 from broker.store.base import Change, Delete, Put, Record
 from broker.store.keys import Keys
-from broker.storage import Tree
+from tests.faults.process import current
+from tests.faults.sites import Engine, tree_of
+from tests.faults.trace import Trace
 from topology.dataset import DatasetId
 from topology.link import Link
 from topology.resources import EPSILON, Resources
 from topology.site import Site
-
-from tests.faults.process import current
-from tests.faults.sites import Engine, tree_of
-from tests.faults.trace import Trace
 
 MAY_HAVE_RUN = (
     Ending.SITE_LOST,
@@ -193,7 +192,8 @@ class Promises:
         if state.phase not in REACHABLE[old.phase]:
             self.breaks(f"job {state.id} went from {old.phase} to {state.phase}")
         grown = len(state.attempts) - len(old.attempts)
-        if grown not in ((0, 1) if old.phase is Phase.PENDING else (0,)) or state.attempts[: len(old.attempts) - 1] != old.attempts[:-1]:
+        may_grow = (0, 1) if old.phase is Phase.PENDING else (0,)
+        if grown not in may_grow or state.attempts[: len(old.attempts) - 1] != old.attempts[:-1]:
             self.breaks(f"job {state.id}: its earlier attempts changed")
         if grown == 1:
             self._check_room(state)
@@ -211,8 +211,8 @@ class Promises:
             self.breaks(f"job {old.id}, {old.phase}, was written by {current()}; {key} is held by {holder}")
 
     def _ended(self, state: JobState, is_noted: bool) -> None:
-        """An attempt is over: nothing of it runs now or starts later, unless a note says that this cannot be known, or claims stop
-        nobody there."""
+        """An attempt is over: nothing of it runs now or starts later, unless a note says that this cannot be known, or claims
+        stop nobody there."""
         attempt = state.attempt
         assert attempt.end
         name = run_name(self._keys.federation, state.id, attempt.number)

@@ -113,7 +113,8 @@ def _show(outcome: Outcome) -> None:
 
 
 def _summary(total: Sum, took_s: float, with_awaits: bool) -> None:
-    print(f"{total.seeds} seeds in {took_s:.1f} s ({took_s * 1000 / max(total.seeds, 1):.0f} ms each), {len(total.broken)} broken")
+    each_ms = took_s * 1000 / max(total.seeds, 1)
+    print(f"{total.seeds} seeds in {took_s:.1f} s ({each_ms:.0f} ms each), {len(total.broken)} broken")
     print(f"{total.awaits} awaits that waited, {total.virtual_s / 3600:.1f} hours lived")
     for name, counts in total.counts.items():
         print(f"{name}: {', '.join(f'{key} {count}' for key, count in counts.most_common())}")

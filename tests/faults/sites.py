@@ -14,12 +14,11 @@ from adapters.twin import Behaviour, EngineTwin, TwinAdapter
 from broker.sites.layout import replica_path
 from broker.sites.mover import Brought, Order
 from broker.storage import StorageError, Tree
-from topology.site import Site
-
 from tests.faults.draw import Make
 from tests.faults.faults import Schedule, Wrong
 from tests.faults.trace import Trace
 from tests.faults.virtual import SimClock
+from topology.site import Site
 
 OF_BROKER = "broker"
 LATENCY_S = 0.01

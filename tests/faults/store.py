@@ -1,4 +1,4 @@
-"""The store of a simulated world: one server that is watched at every write, and clients behind a network that fails on schedule."""
+"""The store of a simulated world: a server watched at every write, and clients behind a network that fails on schedule."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from broker.clock import Clock
 from broker.store.base import Change, Fence, Put, Record, StoreUnavailable
 from broker.store.memory import MemoryStore
 from broker.store.memory_server import MemoryServer
-
 from tests.faults.faults import Schedule, Wrong
 
 T = TypeVar("T")

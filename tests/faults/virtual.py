@@ -1,7 +1,7 @@
 """An event loop whose time is a number: when nothing is ready, it jumps to the next timer. No IO, no threads, one fixed order.
 
-Tasks and futures hash by the order of their making, so that sets of them are walked alike in every run of one seed. Sets of strings
-are walked alike only under a fixed PYTHONHASHSEED: `run.py` sees to it.
+Tasks and futures hash by the order of their making, so that sets of them are walked alike in every run of one seed. Sets of
+strings are walked alike only under a fixed PYTHONHASHSEED: `run.py` sees to it.
 """
 
 from __future__ import annotations

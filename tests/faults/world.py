@@ -24,10 +24,6 @@ from broker.store import keys as kinds
 from broker.store.base import Put, StoreError
 from broker.store.keys import Keys
 from broker.submission import NewJob, Request
-from topology.dataset import Dataset, Replica
-from topology.site import Admission, Site
-from topology.site import Engine as EngineSettings
-
 from tests.faults.brokers import SETTINGS, Life, Parts, live
 from tests.faults.draw import TROUBLE_S, Bulk, Plan, drawn
 from tests.faults.faults import Fault, Schedule, Wrong, drawn_strikes
@@ -37,6 +33,9 @@ from tests.faults.sites import Engine, FaultyAdapter, SiteStorages, tree_of
 from tests.faults.store import FaultyStore, WatchedServer
 from tests.faults.trace import LogWatch, Trace
 from tests.faults.virtual import SimClock, VirtualLoop
+from topology.dataset import Dataset, Replica
+from topology.site import Admission, Site
+from topology.site import Engine as EngineSettings
 
 T = TypeVar("T")
 
@@ -146,7 +145,8 @@ class World:
         promises = self.promises
         states = (promises.states.get(job, JobState(job)) for job in promises.wishes)
         is_over = all(state.phase.is_terminal for state in states)
-        return is_over and not promises.bookings and not promises.unresolved and not any(each.running() for each in self.engines.values())
+        is_idle = not any(engine.running() for engine in self.engines.values())
+        return is_over and is_idle and not promises.bookings and not promises.unresolved
 
     async def _break(self, fault: Fault) -> None:
         """What a fault does at its begin and at its end; the rest is looked up by those who meet it."""
@@ -302,7 +302,7 @@ class World:
                 life = self.chance.choice(ready)
                 services = life.services
                 assert services
-                request = self.within(life.process, lambda: _answered(what(services)))
+                request = self.within(life.process, lambda asked=services: _answered(what(asked)))
                 await asyncio.wait([request], timeout=ANSWER_S)
                 if request.done() and not request.cancelled():
                     answer = request.result()

@@ -12,7 +12,11 @@ from broker.demo.check import difference, expected, found, lines_of, runs
 from broker.demo.scenario import HOMES, LATER, Work, federation, first_jobs, standard_library
 
 PARTS = {
-    "net": {"email/a.py": b"import os\nimport re, sys\nraise ValueError", "ftplib.py": b"import os\n\xff caf\xc3\xa9\n", "ssl.py": b"import abc\n"},
+    "net": {
+        "email/a.py": b"import os\nimport re, sys\nraise ValueError",
+        "ftplib.py": b"import os\n\xff caf\xc3\xa9\n",
+        "ssl.py": b"import abc\n",
+    },
     "text": {"re/b.py": b"import os\n  import no\nfoo_bar 1\r\nimport abc\r\n", "re/empty.py": b""},
 }
 
