@@ -197,6 +197,14 @@ async def test_in_a_batch_each_run_has_its_own_answer(kind, adapter):
     assert set((await listed(kind, adapter, good)).reports) == {good.name}
 
 
+async def test_what_fits_starts_beside_what_runs(kind, adapter):
+    first, second = (a_run(kind, name, Does(LONG_S), tasks=4) for name in ("first", "second"))
+    await adapter.submit([first], CALL)
+    await running(kind, adapter, first)
+    await adapter.submit([second], CALL)
+    await running(kind, adapter, first, second)
+
+
 async def test_a_gang_does_not_start_before_all_of_it_fits(kind, adapter):
     # 2 nodes x 4 cpus: with one cpu taken, 7 tasks fit and 8 do not
     one, gang = a_run(kind, "one", Does(waits=True)), a_run(kind, "gang", tasks=8)
