@@ -42,17 +42,16 @@ def difference(want: Files, have: Files) -> str:
     return f"{wrong[0]} is {_quote(have[wrong[0]])}, not {_quote(want[wrong[0]])}" if wrong else ""
 
 
-def runs(journal: str, jobs: Mapping[str, Work]) -> list[str]:
-    """What the journal says against 'each task of every job ran once, as the first attempt'; `jobs` by id."""
-    seen = Counter(journal.splitlines())
-    due = Counter(line for job, work in jobs.items() for line in lines_of(job, work))
-    wrong = [f"journal: {line!r} {seen[line]} times, not once" for line in due if seen[line] != 1]
-    return wrong + [f"journal: {line!r}, which is no first attempt of a job of ours" for line in seen if line not in due]
+def runs(journal: str, due: Iterable[str]) -> list[str]:
+    """What the journal says against 'each of these lines once, and no other'."""
+    seen, lines = Counter(journal.splitlines()), set(due)
+    wrong = [f"journal: {line!r} {seen[line]} times, not once" for line in sorted(lines) if seen[line] != 1]
+    return wrong + [f"journal: {line!r}, a run that should not have been" for line in seen if line not in lines]
 
 
-def lines_of(job: str, work: Work) -> Iterable[str]:
-    """The journal's lines of a job that ran once: `<job> <attempt> <task>`."""
-    return (f"{job} 1 {task}" for task in range(work.tasks))
+def lines_of(job: str, attempt: int, work: Work) -> Iterable[str]:
+    """The journal's lines of a job that ran once, as this attempt: `<job> <attempt> <task>`."""
+    return (f"{job} {attempt} {task}" for task in range(work.tasks))
 
 
 def _lines(part: Files) -> Files:

@@ -56,11 +56,14 @@ class Narrator:
     def progress(self, jobs: Iterable[Shown]) -> None:
         """How many jobs are in which phase."""
         counts = Counter(str(job["phase"]) for job in jobs)
-        text = ", ".join(f"{count} {phase}" for phase, count in sorted(counts.items()))
-        self._status.update(f"jobs: {text}")
+        self.doing("jobs: " + ", ".join(f"{count} {phase}" for phase, count in sorted(counts.items())))
+
+    def doing(self, text: str) -> None:
+        """What is under way: on a terminal the line that moves, elsewhere a line now and then."""
+        self._status.update(escape(text))
         said, at = self._told
         if not self.console.is_terminal and text != said and time.monotonic() - at > LINE_EVERY_S:
-            self.say(f"  jobs: {text}")
+            self.say(f"  {text}")
             self._told = (text, time.monotonic())
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from broker.client import TERMINAL, Client
-from broker.demo.check import difference, expected, found, runs
+from broker.demo.check import difference, expected, found, lines_of, runs
 from broker.demo.drive import START_S, DemoError, Federation
 from broker.demo.scenario import HOMES, LATER, Files, Work, federation, first_jobs, place, standard_library
 from broker.demo.show import MIB, Narrator, Shown, table_of_jobs, table_of_sites
@@ -127,11 +127,14 @@ class Story:
         """Every job against its twin in Python, and the journal against every task having run once."""
         gate = asyncio.Semaphore(DOWNLOADS_TOGETHER)
         wrong = []
+        results = self.fed.root / "results"
+        results.mkdir()
 
         async def download(job: str) -> None:
             async with gate:
+                self.narrator.doing(f"results: {len(list(results.iterdir()))} of {len(succeeded)}")
                 try:
-                    await self.fed.fed("download", job, "--to", self.fed.root / "results")
+                    await self.fed.fed("download", job, "--to", results)
                 except DemoError as error:
                     wrong.append(str(error))
 
@@ -141,7 +144,8 @@ class Story:
                 group.create_task(download(job))
         self.narrator.say(f"fed download: {len(succeeded)} results")
         wrong += [f"{work.name}: {why}" for job, work in self.work.items() if (why := self._verdict(self.jobs[job], work))]
-        return wrong + runs(self.fed.journal.read_text(), self.work)
+        due = [line for job, work in self.work.items() for line in lines_of(job, self.jobs[job]["attempt"], work)]
+        return wrong + runs(self.fed.journal.read_text(), due)
 
     def _verdict(self, job: Shown, work: Work) -> str:
         if work.kind == FAILING:

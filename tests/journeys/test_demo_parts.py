@@ -43,7 +43,7 @@ def test_a_script_finds_what_its_twin_finds(kind, tmp_path):
     work = Work(kind, ("net", "text") if kind in ("common", "merge") else ("net",), "fastest")
     folder, journal = ran(work, tmp_path)
     assert difference(expected(work, PARTS), found(work, folder)) == ""
-    assert runs(journal, {"j1": work}) == []
+    assert runs(journal, lines_of("j1", 1, work)) == []
 
 
 def test_a_wrong_output_is_seen_and_told(tmp_path):
@@ -56,12 +56,11 @@ def test_a_wrong_output_is_seen_and_told(tmp_path):
 
 
 def test_a_second_run_or_attempt_of_a_job_is_seen():
-    work = Work("gang", ("net",), "fastest")
-    once = list(lines_of("j1", work))
-    assert runs("\n".join(once), {"j1": work}) == []
-    assert len(runs("\n".join([*once, once[0]]), {"j1": work})) == 1
-    assert len(runs("\n".join([*once, "j1 2 0"]), {"j1": work})) == 1
-    assert len(runs("\n".join(once[1:]), {"j1": work})) == 1
+    once = list(lines_of("j1", 1, Work("gang", ("net",), "fastest")))
+    assert runs("\n".join(once), once) == []
+    assert len(runs("\n".join([*once, once[0]]), once)) == 1
+    assert len(runs("\n".join([*once, "j1 2 0"]), once)) == 1
+    assert len(runs("\n".join(once[1:]), once)) == 1
 
 
 def test_every_part_of_the_standard_library_is_there_and_declared_where_it_lies(tmp_path):
