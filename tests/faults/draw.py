@@ -17,7 +17,8 @@ from topology.site import Engine, Pool, Site, Storage
 NAMES = ("ams", "fra", "osl", "rom")
 TROUBLE_S = 16.0
 """Faults begin within this time, and jobs are handed in."""
-OFTEN = (*Wrong, *(Wrong.SITE_AWAY, Wrong.SITE_LATE, Wrong.SITE_REPLIES_LOST, Wrong.SITE_SLOW, Wrong.WATCH_LAGS) * 2)
+TELLING = (Wrong.SITE_AWAY, Wrong.SITE_LATE, Wrong.SITE_REPLIES_LOST, Wrong.SITE_SLOW, Wrong.WATCH_LAGS, Wrong.COPY_FAILS)
+OFTEN = (*Wrong, *TELLING, *TELLING)
 """What goes wrong, the more telling faults more often."""
 NEEDS_CLAIMS = (Wrong.SITE_MISLAYS, Wrong.SITE_LATE, Wrong.SITE_FORGETS, Wrong.SITE_RESTARTS)
 WITHOUT_MOVING = tuple(ending for ending in INFRASTRUCTURE if ending is not Ending.SITE_LOST)
@@ -69,7 +70,7 @@ def drawn(chance: random.Random) -> Plan:
     )
     datasets = tuple(
         (DatasetId(DEFAULT_TENANT, name, "1"), chance.choice(names))
-        for name in ("corpus", "genome")[: chance.choice((0, 1, 1, 2))]
+        for name in ("corpus", "genome")[: chance.choice((0, 1, 2, 2))]
     )
     bulks = _bulks(chance, names, datasets)
     brokers = chance.choice((1, 1, 2, 2, 2))
@@ -104,7 +105,7 @@ def _spec(chance: random.Random, names: Sequence[str], datasets: tuple[tuple[Dat
     exit_code = 3 if chance.random() < 0.12 else 0
     has_output = chance.random() < 0.3
     leaves = "no" if chance.random() < 0.1 else "yes"
-    inputs = tuple(dataset for dataset, _ in datasets if chance.random() < 0.35)
+    inputs = tuple(dataset for dataset, _ in datasets if chance.random() < 0.4)
     exclude: tuple[str, ...] = ()
     if len(names) > 2 and chance.random() < 0.5:
         exclude = (next((home for dataset, home in datasets if dataset in inputs), chance.choice(names)),)

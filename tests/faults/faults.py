@@ -124,5 +124,6 @@ def drawn_strikes(chance: random.Random) -> tuple[Strike, ...]:
         blow = chance.choice((Blow.KILL, Blow.KILL, Blow.KILL, Blow.CANCEL, Blow.STOP, Blow.PAUSE))
         seconds = chance.choice((0.3, 1.5, 2.5, 4.0, 8.0)) * chance.uniform(0.7, 1.3) if blow is Blow.PAUSE else 0.0
         is_new = chance.random() < 0.6
-        strikes.append(Strike(blow, chance.randint(1, 160) if is_new else int(2000 ** chance.uniform(0.2, 1.0)), seconds, is_new))
+        at = chance.choice((chance.randint(1, 60), chance.randint(50, 115))) if is_new else int(2000 ** chance.uniform(0.2, 1.0))
+        strikes.append(Strike(blow, at, seconds, is_new))
     return tuple(strikes)

@@ -75,6 +75,13 @@ def _planner(name: str, old: str, new: str) -> Callable[[], Setup]:
     return setup
 
 
+def _members(name: str, old: str, new: str) -> Callable[[], Setup]:
+    def setup() -> Setup:
+        return Setup(Parts(members=load_mutant(name, "broker", "members", {"members": [(old, new)]}).Members))
+
+    return setup
+
+
 MUTANTS: dict[str, Mutant] = {
     "no-fence": Mutant("writes are not bound to the right to write", lambda: Setup(store=Unfenced)),
     "no-claim": Mutant("runs do not heed their claim", lambda: Setup(engine=Unclaimed)),
@@ -166,5 +173,13 @@ MUTANTS: dict[str, Mutant] = {
             "        given = replace(given, bookings=())\n"
             "        made = await self._runner(given)",
         ),
+    ),
+    "late-calls": Mutant(
+        "a call to a site may outlast the lease",
+        _members("late_calls", "return min(most, self.remaining_s() - CALL_MARGIN_S)", "return most"),
+    ),
+    "claims-in-doubt": Mutant(
+        "a right whose claim had no answer is never claimed again",
+        _members("claims_in_doubt", "            await self._let_go()\n", ""),
     ),
 }

@@ -54,7 +54,8 @@ class Process:
         self.is_paused = False
         self.tasks: list[asyncio.Task[Any]] = []
         self.resumed: list[asyncio.Future[None]] = []
-        self._places: set[str] = set()
+        self.places: set[str] = set()
+        """Where it has waited, as far as that was looked at."""
         self._strikes = sorted((strike for strike in strikes if not strike.is_new), key=lambda strike: strike.at)
         self._at_new = sorted((strike for strike in strikes if strike.is_new), key=lambda strike: strike.at)
         self._on_strike = on_strike
@@ -72,10 +73,10 @@ class Process:
 
     def _strike_at_new(self, coro: Any) -> None:
         places = places_of(coro)
-        if self._places.issuperset(places):
+        if self.places.issuperset(places):
             return
-        self._places.update(places)
-        if len(self._places) >= self._at_new[0].at:
+        self.places.update(places)
+        if len(self.places) >= self._at_new[0].at:
             self._on_strike(self, self._at_new.pop(0), places)
 
     def disarm(self) -> None:

@@ -9,6 +9,7 @@ Prints what went against a promise, by seed, with what went wrong in that world;
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import sys
 import time
@@ -21,7 +22,7 @@ from tests.faults.mutants import MUTANTS
 from tests.faults.places import places
 from tests.faults.world import Outcome, Setup, live_through
 
-CHUNK = 50
+CHUNK = 20
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Sum:
     seeds: int = 0
     broken: list[Outcome] = field(default_factory=list)
     hits: Counter[str] = field(default_factory=Counter)
+    waited: set[str] = field(default_factory=set)
     counts: dict[str, Counter[str]] = field(default_factory=dict)
     awaits: int = 0
     virtual_s: float = 0.0
@@ -41,6 +43,7 @@ class Sum:
         self.awaits += outcome.awaits
         self.virtual_s += outcome.seconds
         self.hits.update(outcome.hits)
+        self.waited |= outcome.waited
         for name in ("phases", "endings", "faults", "blows"):
             self.counts.setdefault(name, Counter()).update(getattr(outcome, name))
         if outcome.broken:
@@ -91,9 +94,12 @@ def through(seeds: range, jobs: int, mutant: str | None = None) -> Iterator[Outc
             yield live_through(seed, setup=setup)
         return
     chunks = [seeds[first : first + CHUNK] for first in range(0, len(seeds), CHUNK)]
-    with ProcessPoolExecutor(jobs) as pool:
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))
+    try:
         for outcomes in pool.map(_chunk, chunks, [mutant] * len(chunks)):
             yield from outcomes
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _chunk(seeds: Iterable[int], mutant: str | None) -> list[Outcome]:
@@ -119,8 +125,10 @@ def _summary(total: Sum, took_s: float, with_awaits: bool) -> None:
     for name, counts in total.counts.items():
         print(f"{name}: {', '.join(f'{key} {count}' for key, count in counts.most_common())}")
     every = places()
-    missed = [place for place in every if not any(hit.startswith(place) for hit in total.hits)]
-    print(f"awaits hit: {len(every) - len(missed)} of {len(every)}; never hit: {', '.join(missed) or 'none'}")
+    waited = [place for place in every if any(each.startswith(place) for each in total.waited | total.hits.keys())]
+    missed = [place.strip() for place in waited if not any(hit.startswith(place) for hit in total.hits)]
+    print(f"awaits in the source: {len(every)}, of which waited {len(waited)}, of which hit {len(waited) - len(missed)}")
+    print(f"waited and never hit: {', '.join(missed) or 'none'}")
     if with_awaits:
         print("\n".join(f"{count:6} {place}" for place, count in sorted(total.hits.items())))
 

@@ -57,12 +57,14 @@ class Setup:
 
 @dataclass
 class Outcome:
-    """What came of a seed. `hits` are the awaits that a blow fell on, with those around them."""
+    """What came of a seed. `hits` are the awaits that a blow fell on, with those around them; `waited` where
+    processes were seen to wait."""
 
     seed: int
     broken: list[str]
     schedule: list[str]
     hits: Counter[str]
+    waited: set[str]
     blows: Counter[str]
     phases: Counter[str]
     endings: Counter[str]
@@ -85,6 +87,7 @@ class World:
         self.keys = Keys(SETTINGS.federation)
         self.schedule = Schedule(self.plan.faults, random.Random(self.chance.random()))
         self.hits: Counter[str] = Counter()
+        self.waited: set[str] = set()
         self.blows: Counter[str] = Counter()
         self.strikes: list[str] = []
         self.awaits = 0
@@ -203,6 +206,7 @@ class World:
             life.process.is_dead = True
             life.store.die()
             self.awaits += life.process.awaits
+            self.waited |= life.process.places
             self.trace.add(f"{life.process.name} is gone")
             self._count_bugs(life)
             if not life.main.cancelled() and life.main.done() and life.main.exception():
@@ -364,6 +368,7 @@ def _live_through(seed: int, is_traced: bool, setup: Setup) -> Outcome:
         broken=promises.broken,
         schedule=[plan_of(world), *(str(fault) for fault in world.plan.faults), *world.strikes],
         hits=world.hits,
+        waited=world.waited.union(*(life.process.places for life in world.lives.values())),
         blows=world.blows,
         phases=Counter(str(promises.states.get(job, JobState(job)).phase) for job in promises.wishes),
         endings=promises.endings,
