@@ -32,6 +32,11 @@ from broker.jobs.model import DEFAULT_TENANT, INFRASTRUCTURE, Ending
 
 MOST_TASKS = 100_000
 MOST_SCRIPT_BYTES = 64 * 1024
+MOST_INPUTS = 18
+MOST_OUTPUTS = 15
+"""A placement writes one operation per input and a success two per output, and a change of the store has at most 40."""
+MOST_ATTEMPTS = 100
+"""All attempts of a job are in one record, which must stay well below what a change of the store may hold."""
 REFERENCE = re.compile(rf"(?:{NAME.pattern}/)?{NAME.pattern}(?:@{VERSION.pattern})?")
 RDMA = "rdma"
 """Any fabric that has it."""
@@ -139,7 +144,7 @@ class SitesBody(Body):
 class RetryBody(Body):
     """How often, and after what."""
 
-    attempts: Annotated[int, Field(ge=1, le=1_000)] = 3
+    attempts: Annotated[int, Field(ge=1, le=MOST_ATTEMPTS)] = 3
     reasons: Annotated[list[Annotated[str, one_of(*ENDINGS)]], Field(max_length=100)] = [str(each) for each in INFRASTRUCTURE]
 
 
@@ -152,8 +157,8 @@ class JobBody(Body):
     script: Annotated[str, AfterValidator(_script)] | None = None
     tasks: Annotated[int, Field(ge=1, le=MOST_TASKS)] = 1
     resources: ResourcesBody = ResourcesBody()
-    inputs: Annotated[list[InputBody], Field(max_length=1_000)] = []
-    outputs: Annotated[list[OutputBody], Field(max_length=15)] = []
+    inputs: Annotated[list[InputBody], Field(max_length=MOST_INPUTS)] = []
+    outputs: Annotated[list[OutputBody], Field(max_length=MOST_OUTPUTS)] = []
     run_time: Duration | None = None
     walltime: Duration | None = None
     objective: Annotated[WeightsBody, BeforeValidator(_weights)] = WeightsBody(hours=1.0)

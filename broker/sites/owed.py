@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from adapters.base import Accepted, EndReason, Outcome, Refused, Report, Run, SiteState
+from adapters.base import Accepted, EndReason, Refused, Report, Run, SiteState
 from broker.jobs import lifecycle, retry
 from broker.jobs.lifecycle import Cancelled, Event, Exited, GaveUp, Staged, Started, Succeeded
 from broker.jobs.model import Ask, End, Ending, JobState, Phase, run_name
@@ -23,6 +23,9 @@ OPEN = (Phase.PLACED, Phase.QUEUED, Phase.RUNNING)
 
 OWN_FAULTS = (Ending.PROGRAM_FAILED, Ending.WALLTIME, Ending.OUT_OF_MEMORY, Ending.START_FAILED, Ending.OUTPUT_MISSING)
 """Ends that stand even where the user's wish to cancel crossed them: they happened first."""
+
+MOST_MESSAGE = 1_000
+"""Characters that are kept of what a site says of an end: all attempts of a job have to fit one record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +167,6 @@ def after_submit(job: Job, outcome: Accepted | Refused, now: float) -> tuple[Eve
             return (end_with(job, End(now, Ending.REFUSED, message=f"{job.state.attempt.site} refused it: {reason}")),)
 
 
-def is_answer(outcome: Outcome) -> bool:
-    """Whether the outcome leaves no doubt."""
-    return isinstance(outcome, Accepted | Refused)
-
-
 def settle(job: Job, report: Report, now: float) -> tuple[Event, ...]:
     """Events that bring an open attempt's job to what its site reports; none when it says nothing new, or nothing final."""
     state = job.state
@@ -218,6 +216,7 @@ def _within(at: float | None, earliest: float, latest: float) -> float:
 def end_with(job: Job, end: End) -> Event:
     """The event that follows an end of the current attempt, given what the user wishes by now."""
     wish, phase = job.wish, job.state.phase
+    end = replace(end, message=end.message[:MOST_MESSAGE])
     if phase is Phase.COLLECTING or not job.is_asked_to_end:
         return retry.decide(job.spec.retry, job.state, end)
     if wish.cancel is None:

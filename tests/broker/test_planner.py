@@ -9,6 +9,7 @@ import pytest
 from broker.clock import SystemClock
 from broker.config import KeepFinished, Settings
 from broker.context import Context
+from broker.documents.job import MOST_INPUTS
 from broker.housekeeping import SPEC_GRACE_S, Housekeeping
 from broker.jobs.lifecycle import Requeued, fold
 from broker.jobs.model import Ask, End, Ending, JobSpec, JobState, Phase, TaskResources, Wish
@@ -139,6 +140,20 @@ async def test_missing_inputs_are_booked_once_with_the_placement_that_needs_them
     await leader.turn()
     assert set(leader.phases().values()) == {Phase.STAGING}
     assert leader.world.bookings["fra"][dataset].gib == 36
+
+
+async def test_the_most_inputs_that_a_job_may_have_fit_one_change(leader):
+    await leader.sites(a_view("ams", cpus=1), a_view("fra"))
+    await leader.save((KEYS.of(kinds.LINKS, "ams:fra"), a_link("ams", "fra")))
+    inputs = tuple(a_dataset(f"part-{number}") for number in range(MOST_INPUTS))
+    for dataset in inputs:
+        await leader.save(
+            (KEYS.dataset(dataset), Dataset(dataset, GIB)), (KEYS.replica(dataset, "ams"), Replica(dataset, "ams", dataset.name))
+        )
+    (job,) = await leader.jobs(1, inputs=inputs, resources=TaskResources(cpus=2))
+    await leader.turn()
+    assert leader.phases() == {job: Phase.STAGING}
+    assert set(leader.world.bookings["fra"]) == set(inputs)
 
 
 async def test_a_job_whose_replica_went_meanwhile_is_left_to_the_next_turn(leader):

@@ -311,6 +311,7 @@ def test_a_mistake_in_a_document_is_told_with_line_field_and_cure(text, field, l
         ({"retry": {"reasons": ["site_lost"]}}, "retry.reasons.0", "did you mean site-lost?"),
         ({"retry": {"reasons": ["withdrawn"]}}, "retry.reasons.0", "use one of"),
         ({"retry": {"attempts": 0}}, "retry.attempts", "use at least 1"),
+        ({"inputs": [{"dataset": f"d{number}"} for number in range(19)]}, "inputs", "at most 18"),
         ({"env": {"A=B": "x"}}, "env.A=B", "use letters, digits"),
         ({"env": {"FED_JOB": "x"}}, "env.FED_JOB", "are the broker's: use another"),
         ({"env": {"A": 1}}, "env.A", "quote it"),

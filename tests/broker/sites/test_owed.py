@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 
 from adapters.base import EndReason, Refused, Report, SiteState
 from broker.jobs.lifecycle import Accepted, Placed, Requeued, Staged, Started, Succeeded, fold
-from broker.jobs.model import Ask, End, Ending, JobSpec, JobState, Phase, Retry, Stop, Wish
+from broker.documents.job import MOST_ATTEMPTS
+from broker.jobs.model import Ask, Choice, Cost, Decision, End, Ending, JobSpec, JobState, Phase, Retry, Stop, Wish
 from broker.sites import owed
 from broker.sites.owed import Doubt, Standing
+from broker.store import codec
+from broker.store.transactions import MAX_TRANSACTION_BYTES
 from broker.world import Job
 from topology.dataset import DatasetId, Replica
 
@@ -158,6 +161,20 @@ def test_a_doubt_is_cleared_by_two_looks_after_its_begin_and_far_enough_apart(li
         doubt = owed.look(doubt, began, 10.0)
     looks = [began for began in listings if began >= 20.0]
     assert doubt.is_cleared == any(began >= looks[0] + 10.0 for began in looks)
+
+
+def test_what_a_site_says_is_cut_so_that_all_attempts_fit_one_change():
+    # a placement with three runners-up is about 1.5 kB, its end at most 4 bytes for each of 1,000 characters, a change 1 MB
+    choice = Choice("x" * 40, "x" * 40, Cost(*[1 / 3] * 6))
+    decision = Decision(Cost(*[1 / 3] * 6), (choice,) * 3, 100)
+    state = JobState("j1")
+    for _ in range(MOST_ATTEMPTS):
+        placed = fold(state, (Placed(0.5, "ams", "cpu", "a100", decision), Staged(1.0), Accepted(2.0, "7"), Started(3.0)))
+        job = replace(a_job(), spec=JobSpec("default", retry=Retry(MOST_ATTEMPTS + 1)), state=placed)
+        lost = a_report(SiteState.FAILED, reason=EndReason.NODE_LOST, message="\U0001f4a5" * 10_000)
+        state = fold(placed, owed.settle(job, lost, 20.0))
+    assert len(state.attempts) == MOST_ATTEMPTS
+    assert len(codec.encode(state)) < MAX_TRANSACTION_BYTES * 0.7
 
 
 @pytest.mark.parametrize(("began", "is_missing"), [(9.9, False), (12.9, False), (13.0, True)])

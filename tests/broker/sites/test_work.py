@@ -7,6 +7,7 @@ import pytest
 
 from adapters.base import Run
 from adapters.twin import Behaviour
+from broker.documents.job import MOST_OUTPUTS
 from broker.jobs.lifecycle import Accepted, Requeued, Staged
 from broker.jobs.model import Ask, End, Ending, Phase, Retry, Stop
 from broker.records import Booking, Health, Unresolved
@@ -342,6 +343,18 @@ def test_outputs_become_replicas_with_the_success():
         assert job.outputs == (words,)
         assert place.read(kinds.DATASETS, "default", "words@j1").checksum == "sha256:abcd"
         assert place.read(kinds.REPLICAS, "default", "words@j1", "ams") == Replica(words, "ams", path)
+
+    in_virtual_time(story)
+
+
+def test_the_most_outputs_that_a_job_may_have_are_stored_with_its_success():
+    async def story(place: Place):
+        names = tuple(f"part-{number}" for number in range(MOST_OUTPUTS))
+        place.shelf.outputs.update({f".fed/outputs/fed-j1-a1/{name}": Tree(7, "sha256:abcd") for name in names})
+        await place.owner()
+        place.job(outputs=names)
+        job = await place.until_phase(Phase.SUCCEEDED)
+        assert [dataset.name for dataset in job.outputs] == list(names)
 
     in_virtual_time(story)
 
