@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.base import EndReason, Refused, Report, SiteState
-from broker.jobs.lifecycle import Accepted, Placed, Requeued, Staged, Started, Succeeded, fold
 from broker.documents.job import MOST_ATTEMPTS
+from broker.jobs.lifecycle import Accepted, Placed, Requeued, Staged, Started, Succeeded, fold
 from broker.jobs.model import Ask, Choice, Cost, Decision, End, Ending, JobSpec, JobState, Phase, Retry, Stop, Wish
 from broker.sites import owed
 from broker.sites.owed import Doubt, Standing
