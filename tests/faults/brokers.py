@@ -29,11 +29,11 @@ from broker.store.vitals import Vitals
 from broker.submission import DIGITS, SEED_DIGITS, Request, Submissions
 from broker.world import World
 from tests.faults.process import Process
-from tests.faults.sites import SiteStorages
+from tests.faults.sites import FEDERATION, SiteStorages
 from topology.site import Site
 
 SETTINGS = Settings(
-    federation="sim",
+    federation=FEDERATION,
     lease_ttl_s=2.0,
     plan_interval_s=1.0,
     observe_interval_s=0.5,

@@ -20,6 +20,16 @@ TROUBLE_S = 16.0
 TELLING = (Wrong.SITE_AWAY, Wrong.SITE_LATE, Wrong.SITE_REPLIES_LOST, Wrong.SITE_SLOW, Wrong.WATCH_LAGS, Wrong.COPY_FAILS)
 OFTEN = (*Wrong, *TELLING, *TELLING)
 """What goes wrong, the more telling faults more often."""
+ALWAYS = (
+    Wrong.SITE_AWAY,
+    Wrong.SITE_CUT,
+    Wrong.SITE_REFUSES,
+    Wrong.SITE_FORGETS,
+    Wrong.CORDONED,
+    Wrong.STORE_FULL,
+    Wrong.COMPACTED,
+)
+"""What does not come and go while it lasts."""
 NEEDS_CLAIMS = (Wrong.SITE_MISLAYS, Wrong.SITE_LATE, Wrong.SITE_FORGETS, Wrong.SITE_RESTARTS)
 WITHOUT_MOVING = tuple(ending for ending in INFRASTRUCTURE if ending is not Ending.SITE_LOST)
 
@@ -101,7 +111,7 @@ def _bulks(chance: random.Random, names: Sequence[str], datasets: tuple[tuple[Da
 
 
 def _spec(chance: random.Random, names: Sequence[str], datasets: tuple[tuple[DatasetId, str], ...]) -> JobSpec:
-    seconds = chance.choice((0.0, 0.3, 1.0, 1.0, 3.0, 10.0)) * chance.uniform(0.5, 1.5)
+    seconds = chance.choice((0.0, 0.3, 1.0, 1.0, 3.0, 10.0, 16.0)) * chance.uniform(0.5, 1.5)
     exit_code = 3 if chance.random() < 0.12 else 0
     has_output = chance.random() < 0.3
     leaves = "no" if chance.random() < 0.1 else "yes"
@@ -136,6 +146,8 @@ def _faults(chance: random.Random, sites: Mapping[str, Make], brokers: int) -> t
         target = chance.choice(of_brokers if wrong in OF_STORE else list(sites))
         if wrong is Wrong.SITE_REFUSES:
             target = refusing
+        if wrong is Wrong.SITE_CUT:
+            target = f"{target}@b{chance.randrange(brokers)}"
         if wrong in NEEDS_CLAIMS and not sites[target].has_claims:
             wrong = Wrong.SITE_REPLIES_LOST
         begin = chance.uniform(0, TROUBLE_S)
@@ -144,20 +156,22 @@ def _faults(chance: random.Random, sites: Mapping[str, Make], brokers: int) -> t
 
 
 def _lasts(wrong: Wrong, chance: random.Random) -> float:
-    if wrong is Wrong.SITE_AWAY:
+    if wrong in (Wrong.SITE_AWAY, Wrong.SITE_CUT):
         return chance.choice((1.0, 4.0, 12.0, 12.0)) * chance.uniform(0.7, 1.3)
+    if wrong is Wrong.COPY_FAILS:
+        return chance.choice((4.0, 20.0)) * chance.uniform(0.7, 1.3)
     return chance.choice((1.0, 4.0, 10.0)) * chance.uniform(0.7, 1.3)
 
 
 def _chance(wrong: Wrong, chance: random.Random) -> float:
-    if wrong in (Wrong.SITE_AWAY, Wrong.SITE_REFUSES, Wrong.CORDONED, Wrong.STORE_FULL, Wrong.COMPACTED, Wrong.SITE_FORGETS):
+    if wrong in ALWAYS:
         return 1.0
-    return chance.choice((0.1, 0.3, 0.5, 1.0))
+    return chance.choice((0.5, 1.0)) if wrong is Wrong.COPY_FAILS else chance.choice((0.1, 0.3, 0.5, 1.0))
 
 
 def _seconds(wrong: Wrong, chance: random.Random) -> float:
     match wrong:
-        case Wrong.STORE_AWAY | Wrong.SITE_AWAY | Wrong.STORAGE_AWAY:
+        case Wrong.STORE_AWAY | Wrong.SITE_AWAY | Wrong.SITE_CUT | Wrong.STORAGE_AWAY:
             return chance.choice((0.01, 0.5, 1.5))
         case Wrong.STORE_SLOW | Wrong.WATCH_LAGS:
             return chance.choice((0.05, 0.5, 2.5))

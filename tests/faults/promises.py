@@ -156,8 +156,11 @@ class Promises:
 
     def at_end(self) -> None:
         """What must hold once all is quiet."""
-        for job in self.acknowledged - self.wishes.keys():
-            self.breaks(f"job {job} was acknowledged and is not there")
+        for job in self.acknowledged:
+            if self._held(self._keys.of(kinds.WISHES, job)) is None:
+                self.breaks(f"job {job} was acknowledged and is not there")
+        for job in self.wishes.keys() - self.acknowledged:
+            self.breaks(f"job {job} is there, and its user was told of another")
         for job in self.wishes:
             state = self.states.get(job, JobState(job))
             if not state.phase.is_terminal:
@@ -237,6 +240,7 @@ class Promises:
 
     def _check_ended(self, state: JobState) -> None:
         job, spec = state.id, self.spec(state.id)
+        self._check_verdict(state, spec)
         names = [run_name(self._keys.federation, job, number + 1) for number in range(len(state.attempts))]
         if state.phase is Phase.SUCCEEDED:
             if self._starts[names[-1]] != 1:
@@ -251,6 +255,31 @@ class Promises:
         again = [attempt for attempt in state.attempts[:-1] if attempt.end and attempt.end.ending in may_have]
         if runs > 1 + len(again):
             self.breaks(f"job {job} was run {runs} times in {len(state.attempts)} attempts")
+
+    def _check_verdict(self, state: JobState, spec: JobSpec) -> None:
+        """How the job ended is what its program did, or what its user asked for, or what its retries allow."""
+        _, seconds, exit_code, leaves = spec.command
+        overruns = spec.walltime_s is not None and float(seconds) > spec.walltime_s
+        has_failed, lacks_output = exit_code != "0" or overruns, bool(spec.outputs) and leaves != "yes"
+        last = state.attempts[-1].end.ending if state.attempts and state.attempts[-1].end else None
+        counted = [attempt for attempt in state.attempts if attempt.end and attempt.end.ending is not Ending.WITHDRAWN]
+        match state.phase:
+            case Phase.SUCCEEDED:
+                is_right = not has_failed and not lacks_output
+            case Phase.CANCELLED:
+                is_right = self.wishes[state.id].cancel is not None
+            case _ if last is Ending.PROGRAM_FAILED:
+                is_right = exit_code != "0"
+            case _ if last is Ending.WALLTIME:
+                is_right = overruns
+            case _ if last is Ending.OUTPUT_MISSING:
+                is_right = lacks_output and not has_failed
+            case _:
+                has_waited = spec.max_wait_s is not None and state.reason.startswith("waited")
+                is_worn_out = len(counted) >= spec.retry.attempts or last not in spec.retry.reasons
+                is_right = has_waited or (last is not None and is_worn_out)
+        if not is_right:
+            self.breaks(f"job {state.id} is {state.phase} after {last}: {state.reason}; it is {' '.join(spec.command)}")
 
     def _check_output(self, dataset: DatasetId, name: RunName, site: str) -> None:
         path = output_path(name, dataset.name)

@@ -62,7 +62,7 @@ def main() -> int:
         _show(outcome)
         return 1 if outcome.broken else 0
     first, _, last = arguments.seeds.partition(":")
-    began = time.monotonic()
+    began, every = time.monotonic(), places()
     total = Sum()
     for outcome in through(range(int(first), int(last)), arguments.jobs, arguments.mutant):
         total.add(outcome)
@@ -70,7 +70,7 @@ def main() -> int:
             _show(outcome)
             if arguments.first:
                 break
-    _summary(total, time.monotonic() - began, arguments.awaits)
+    _summary(total, time.monotonic() - began, every, arguments.awaits)
     return 1 if total.broken else 0
 
 
@@ -118,13 +118,12 @@ def _show(outcome: Outcome) -> None:
         print(f"    again: python -m tests.faults.run --seed {outcome.seed} --trace")
 
 
-def _summary(total: Sum, took_s: float, with_awaits: bool) -> None:
+def _summary(total: Sum, took_s: float, every: list[str], with_awaits: bool) -> None:
     each_ms = took_s * 1000 / max(total.seeds, 1)
     print(f"{total.seeds} seeds in {took_s:.1f} s ({each_ms:.0f} ms each), {len(total.broken)} broken")
     print(f"{total.awaits} awaits that waited, {total.virtual_s / 3600:.1f} hours lived")
     for name, counts in total.counts.items():
         print(f"{name}: {', '.join(f'{key} {count}' for key, count in counts.most_common())}")
-    every = places()
     waited = [place for place in every if any(each.startswith(place) for each in total.waited | total.hits.keys())]
     missed = [place.strip() for place in waited if not any(hit.startswith(place) for hit in total.hits)]
     print(f"awaits in the source: {len(every)}, of which waited {len(waited)}, of which hit {len(waited) - len(missed)}")

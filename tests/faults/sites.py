@@ -20,6 +20,7 @@ from tests.faults.trace import Trace
 from tests.faults.virtual import SimClock
 from topology.site import Site
 
+FEDERATION = "sim"
 OF_BROKER = "broker"
 LATENCY_S = 0.01
 SIZE_BYTES = 2**30
@@ -60,7 +61,8 @@ class Engine(EngineTwin):
     def running(self) -> list[RunName]:
         """Names of the programs that run now, as often as they do."""
         self.advance()
-        return [held.run.name for held in self._runs.values() if held.report.state is SiteState.RUNNING]
+        ours = (held for held in self._runs.values() if held.run.federation == FEDERATION)
+        return [held.run.name for held in ours if held.report.state is SiteState.RUNNING]
 
     def has_started(self, name: RunName) -> bool:
         """Whether it still knows of a run of that name that passed its claim."""
@@ -75,6 +77,13 @@ class Engine(EngineTwin):
         if self._schedule.now(Wrong.SITE_MISLAYS, self.site, asyncio.get_running_loop().time()):
             young |= {name for name, report in found.items() if report.state is SiteState.QUEUED}
         return {name: report for name, report in found.items() if name not in young} if young else found
+
+    def crowd(self, seconds: float) -> None:
+        """Other people's work, one run for each node, as large as it."""
+        for pool in self.pools:
+            for number in range(pool.nodes):
+                name, command = f"others-{self.clock.now()}-{number}", ("run", str(seconds), "0", "no")
+                self.submit(Run(name, "others", name, "others", 1, pool.per_node, pool.name, command))
 
     def lose_nodes(self, chance: float) -> None:
         """Running runs end with their nodes."""
@@ -102,7 +111,7 @@ class Engine(EngineTwin):
         if not self.has_claims:
             self.claims.pop(held.run.claim, None)
         has_gone = super()._start(held, at)
-        if len(self.starts) > before:
+        if len(self.starts) > before and held.run.federation == FEDERATION:
             self._on_start(self.site, self.starts[before].name)
         return has_gone
 
@@ -116,9 +125,10 @@ class Engine(EngineTwin):
 class FaultyAdapter(TwinAdapter):
     """One broker's adapter to a site. A call may also have its effect when its caller has given up, or died."""
 
-    def __init__(self, engine: Engine, federation: str, schedule: Schedule, trace: Trace) -> None:
-        super().__init__(engine, federation, self._pass)
+    def __init__(self, engine: Engine, broker: str, schedule: Schedule, trace: Trace) -> None:
+        super().__init__(engine, FEDERATION, self._pass)
         self._engine = engine
+        self._from = f"{engine.site}@{broker}"
         self._schedule = schedule
         self._trace = trace
 
@@ -164,7 +174,7 @@ class FaultyAdapter(TwinAdapter):
 
     async def _pass(self, call: str, stage: str) -> None:
         site, schedule, now = self._engine.site, self._schedule, asyncio.get_running_loop().time()
-        away = schedule.now(Wrong.SITE_AWAY, site, now)
+        away = schedule.now(Wrong.SITE_AWAY, site, now) or schedule.now(Wrong.SITE_CUT, self._from, now)
         if away:
             await asyncio.sleep(away.seconds)
             raise Unreachable(f"{call}: no route to {site}")

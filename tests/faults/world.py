@@ -173,6 +173,8 @@ class World:
                 engine.restart(since, reuses_ids=self.schedule.dice.random() < 0.5)
             case Wrong.SITE_FORGETS if engine:
                 engine.forgets_after = self.schedule.dice.choice((0.0, 0.5, 1.0))
+            case Wrong.SITE_CROWDED if engine:
+                engine.crowd(fault.end - fault.begin)
             case Wrong.NODES_LOST if engine:
                 engine.lose_nodes(fault.chance)
         await asyncio.sleep(fault.end - self.loop.time())
@@ -222,7 +224,7 @@ class World:
         storages = self.setup.storages(self.engines, self.trees, self.schedule, self.trace)
 
         def open_site(site: Site) -> FaultyAdapter:
-            return FaultyAdapter(self.engines[site.name], SETTINGS.federation, self.schedule, self.trace)
+            return FaultyAdapter(self.engines[site.name], f"b{number}", self.schedule, self.trace)
 
         chance = random.Random(self.chance.random())
         life.main = self.within(process, lambda: live(life, self.clock, open_site, storages, chance, self.setup.parts))
