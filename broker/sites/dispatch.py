@@ -92,8 +92,9 @@ class Dispatch:
 
     async def _submit(self, jobs: Sequence[Job]) -> None:
         """One call for all of them. Who has no answer afterwards is in doubt, and was so already while the call went on."""
-        memory, clock = self._site.memory, self._site.context.clock
-        due = await self._runs(jobs)
+        memory, clock, known = self._site.memory, self._site.context.clock, self._site.world.jobs
+        # What has changed since it was found due, while an earlier batch was on its way, is left to the next turn.
+        due = [(run, job) for run, job in await self._runs(jobs) if known.get(job.id) is job]
         if not due:
             return
         before = {run.name: memory.doubts.get(run.name) for run, _ in due}

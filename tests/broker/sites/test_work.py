@@ -11,6 +11,7 @@ from broker.documents.job import MOST_OUTPUTS
 from broker.jobs.lifecycle import Accepted, Requeued, Staged
 from broker.jobs.model import Ask, End, Ending, Phase, Retry, Stop
 from broker.records import Booking, Health, Unresolved
+from broker.sites.dispatch import BATCH
 from broker.storage import Tree
 from broker.store import keys as kinds
 from tests.broker.sites.owner import BROKERS_CLAIM, KEYS, NOT_UNIQUE, SETTINGS, UNIQUE, WORDS, Place, in_virtual_time
@@ -464,5 +465,25 @@ def test_a_thousand_jobs_take_few_calls():
         await place.until(lambda: all(place.state(f"j{number}").phase is Phase.SUCCEEDED for number in range(1000)))
         assert owner.adapter.calls["submit"] <= 4
         assert len(place.twin.starts) == 1000
+
+    in_virtual_time(story)
+
+
+def test_what_is_asked_to_end_while_one_batch_is_sent_is_left_out_of_the_next():
+    async def story(place: Place):
+        sent, names = [], [f"j{number:04}" for number in range(BATCH + 1)]
+
+        def behave(run: Run) -> Behaviour:
+            if not sent:
+                place.cancel(names[-1])
+            sent.append(run.job)
+            return Behaviour()
+
+        place.twin.behave = behave
+        for name in names:
+            place.job(name)
+        await place.owner()
+        await place.until_phase(Phase.CANCELLED, names[-1])
+        assert sorted(sent) == names[:-1]
 
     in_virtual_time(story)
