@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from broker.context import Context
+from broker.members import Right
 from broker.records import Health
 from broker.storage import Storage, StorageError
 from broker.store import keys as kinds
@@ -24,10 +25,10 @@ RETRY_S = 30.0
 class Measure:
     """One per process, for all sites it owns: `run` for ever."""
 
-    def __init__(self, context: Context, storage: Storage, owned: Callable[[], Collection[str]]) -> None:
+    def __init__(self, context: Context, storage: Storage, rights: Callable[[], Mapping[str, Right]]) -> None:
         self._context = context
         self._storage = storage
-        self._owned = owned
+        self._rights = rights
         self._put_off: dict[DatasetId, float] = {}
 
     async def run(self) -> None:
@@ -67,12 +68,12 @@ class Measure:
         works = {name for name, status in statuses.items() if status.health in (Health.UP, Health.DEGRADED)}
         replicas = self._context.world.replicas.get(dataset, {})
         first = min((site for site in replicas if site in works), default=None)
-        return replicas[first] if first is not None and first in self._owned() else None
+        return replicas[first] if first is not None and first in self._rights() else None
 
     async def _measure(self, dataset: Dataset, replica: Replica) -> None:
         context = self._context
-        site = context.world.sites.get(replica.site)
-        if site is None:
+        site, right = context.world.sites.get(replica.site), self._rights().get(replica.site)
+        if site is None or right is None:
             return
         tree = await self._storage.measure(site, replica.path)
         if tree is None:
@@ -84,6 +85,6 @@ class Measure:
             raise StorageError(f"its checksum is {tree.checksum}, not the declared {dataset.checksum}")
         key = context.world.mirror.keys.dataset(dataset.id)
         measured = replace(dataset, size_bytes=tree.size_bytes, checksum=tree.checksum)
-        result = (await context.ledger.commit([[Save(key, measured, context.world.revision(key))]]))[0]
+        result = (await context.ledger.commit([[Save(key, measured, context.world.revision(key))]], right.fence))[0]
         if isinstance(result, Conflict):
             context.metrics.conflicts.labels("measure").inc()

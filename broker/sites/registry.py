@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from adapters.base import SiteAdapter
@@ -65,9 +65,9 @@ class Registry:
         """The members' loop: set once it is made, before the first `gain`."""
 
     @property
-    def owned(self) -> Collection[str]:
-        """Names of the sites we work."""
-        return self._held.keys()
+    def owned(self) -> Mapping[str, Right]:
+        """The sites we work, by name, with the right to each."""
+        return {name: held.right for name, held in self._held.items()}
 
     def adapter(self, site: str) -> SiteAdapter | None:
         """The live adapter of a site we own: for logs. None when it is not ours, or its settings are wrong."""

@@ -14,7 +14,7 @@ from broker.records import Health, Holder
 from broker.sites.registry import Registry
 from broker.storage import Tree
 from broker.store import keys as kinds
-from broker.store.base import Fence, Put
+from broker.store.base import Delete, Fence, Put
 from broker.store.codec import encode
 from broker.store.ledger import Ledger
 from broker.store.memory import MemoryStore
@@ -137,5 +137,18 @@ def test_a_registered_dataset_is_measured_once_at_a_site_we_own():
         corpus = DatasetId("default", "corpus", "1")
         place.put(KEYS.dataset(corpus), Dataset(corpus), KEYS.replica(corpus, "ams"), Replica(corpus, "ams", "corpus/"))
         await place.until(lambda: place.read(kinds.DATASETS, "default", "corpus@1") == Dataset(corpus, 9, "sha256:c0"))
+
+    on_a_process(story)
+
+
+def test_who_owns_the_site_no_more_stores_no_measurement():
+    async def story(place, process):
+        place.shelf.outputs["corpus/"] = Tree(9, "sha256:c0")
+        await process.registry.gain(await process.right())
+        place.server.transact([[Delete(KEYS.of(kinds.OWNERS, "ams"), None)]], None)
+        corpus = DatasetId("default", "corpus", "1")
+        place.put(KEYS.dataset(corpus), Dataset(corpus), KEYS.replica(corpus, "ams"), Replica(corpus, "ams", "corpus/"))
+        await asyncio.sleep(5.0)
+        assert place.read(kinds.DATASETS, "default", "corpus@1") == Dataset(corpus)
 
     on_a_process(story)
