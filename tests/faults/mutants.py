@@ -21,7 +21,7 @@ class Mutant:
 
     why: str
     setup: Callable[[], Setup]
-    within: int = 1000
+    within: int = 2000
 
 
 class Unfenced(FaultyStore):
@@ -112,7 +112,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "missing-unclaimed": Mutant(
         "a missing run is given up without its claim",
-        _sites("missing_unclaimed", observe=("taken = await site.claim(missing)", "taken = dict.fromkeys(missing, True)")),
+        _sites("missing_unclaimed", observe=("taken = await site.claim(nowhere)", "taken = dict.fromkeys(nowhere, True)")),
     ),
     "missing-at-once": Mutant(
         "a run is missing in listings that began before its acceptance was stored, or settled",
@@ -120,7 +120,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "part-for-whole": Mutant(
         "a run is missing in a listing that is not whole",
-        _sites("part_for_whole", observe=("if seen.is_whole and item and item.ref.name", "if item and item.ref.name")),
+        _sites("part_for_whole", observe=("return seen.is_whole and since is not None", "return since is not None")),
     ),
     "forget-early": Mutant(
         "a site is told to forget what is over before the end is stored",
