@@ -61,7 +61,7 @@ class Planner:
         self.reasons: Mapping[Shape, Passed] = {}
         self._context = context
         self._runner = runner
-        self._snapshots = Snapshots(context.world)
+        self.snapshots = Snapshots(context.world)
 
     async def run(self, right: Right) -> None:
         """Take turns for ever: on news, and at least every `plan_interval_s`. Raises Fenced when leadership is lost."""
@@ -81,13 +81,14 @@ class Planner:
                     await clock.sleep(min(max(2 * (clock.boottime() - began), LEAST_PAUSE_S), most))
                     await self._wait(news, most)
         finally:
+            self.reasons = {}
             self._context.world.signals.unsubscribe(news)
 
     async def turn(self, right: Right) -> bool:
         """End what was cancelled, place what can be, give up what has waited too long. Returns whether a limit cut the plan
         short, so that the next turn may come at once. Raises Fenced and other StoreErrors."""
         await self._cancel_asked(right)
-        given, ids = self._snapshots.take(self._context.clock.now())
+        given, ids = self.snapshots.take(self._context.clock.now())
         made = await self._runner(given) if given.classes else Plan()
         self.reasons = made.passed
         written = await self._write(made, ids, right)

@@ -9,7 +9,7 @@ from itertools import islice
 
 from broker.jobs.model import JobState, Phase, Shape
 from broker.placement.view import Held, PlanInput, QueuedClass, SiteView
-from broker.records import SiteStatus
+from broker.records import Booking, SiteStatus
 from broker.world import Job, World
 from topology.dataset import DatasetId
 from topology.graph import Topology
@@ -60,14 +60,12 @@ class Snapshots:
         shown = {shape: tuple(zip(*islice(members, SHOWN), strict=True)) for shape, members in queue.items()}
         classes = tuple(QueuedClass(shape, created, len(queue[shape])) for shape, (created, _) in shown.items())
         ids = {shape: names for shape, (_, names) in shown.items()}
-        bookings = tuple(booking for at in self.world.bookings.values() for booking in at.values())
         inputs = {dataset for shape in shown for dataset in shape.inputs}
-        return PlanInput(now, self.topology(inputs), self.sites(), classes, bookings), ids
+        return PlanInput(now, self.topology(inputs), self.sites(), classes, self.bookings()), ids
 
     def why(self, shape: Shape, now: float) -> PlanInput:
         """The input that explains one shape."""
-        bookings = tuple(booking for at in self.world.bookings.values() for booking in at.values())
-        return PlanInput(now, self.topology(shape.inputs), self.sites(), (), bookings)
+        return PlanInput(now, self.topology(shape.inputs), self.sites(), (), self.bookings())
 
     def topology(self, inputs: Iterable[DatasetId]) -> Topology:
         """Sites and links, with the replicas of `inputs` only: placement asks for no others, and there may be very many.
@@ -80,6 +78,10 @@ class Snapshots:
         inputs = list(inputs)
         datasets = [world.datasets[each] for each in inputs if each in world.datasets]
         return self._graph.with_replicas(datasets, [r for each in inputs for r in world.replicas.get(each, {}).values()])
+
+    def bookings(self) -> tuple[Booking, ...]:
+        """All transfers under way."""
+        return tuple(booking for at in self.world.bookings.values() for booking in at.values())
 
     def sites(self) -> tuple[SiteView, ...]:
         """Every registered site, by name."""

@@ -15,7 +15,6 @@ from broker.signals import Signals
 from broker.store import keys as kinds
 from broker.store.mirror import Entry, Mirror
 from topology.dataset import Dataset, DatasetId, Replica
-from topology.graph import Topology
 from topology.link import Link
 from topology.site import Site
 
@@ -79,21 +78,7 @@ class World:
         self._queued: dict[str, Shape] = {}
         self._delayed: list[tuple[float, str]] = []
         self._pending: dict[str, int] = defaultdict(int)
-        self._topology: Topology | None = None
-        self._replicas_changed = False
         mirror.listen(self)
-
-    @property
-    def topology(self) -> Topology:
-        """Sites, links, datasets and replicas as one snapshot; the same object while none of them changes."""
-        if self._topology is None or self._replicas_changed:
-            replicas = [replica for at in self.replicas.values() for replica in at.values()]
-            if self._topology is None:
-                self._topology = Topology.of(self.sites.values(), self.links.values(), self.datasets.values(), replicas)
-            else:
-                self._topology = self._topology.with_replicas(self.datasets.values(), replicas)
-            self._replicas_changed = False
-        return self._topology
 
     def at(self, site: str, *phases: Phase) -> list[Job]:
         """Jobs whose current attempt is at `site`, in one of `phases` (all phases at a site when none is named)."""
@@ -116,10 +101,6 @@ class World:
             if job in self.jobs:
                 self._index(self.jobs[job], now)
         return self._queue
-
-    def next_delayed(self) -> float | None:
-        """When the next delayed job is due (epoch seconds); None when there is none."""
-        return self._delayed[0][0] if self._delayed else None
 
     def pending_of(self, tenant: str) -> int:
         """How many jobs of a tenant are not placed."""
@@ -232,22 +213,18 @@ class World:
             self._on_job(job)
 
     def _on_site(self, names: tuple[str, ...], entry: Entry | None) -> None:
-        self._topology = None
         _keep(self.sites, names[0], entry)
 
     def _on_link(self, names: tuple[str, ...], entry: Entry | None) -> None:
-        self._topology = None
         _keep(self.links, names[0], entry)
 
     def _on_dataset(self, names: tuple[str, ...], entry: Entry | None) -> None:
         dataset = _dataset_id(names)
         _keep(self.datasets, dataset, entry)
         _keep(self.versions[dataset.tenant, dataset.name], dataset, entry)
-        self._replicas_changed = True
 
     def _on_replica(self, names: tuple[str, ...], entry: Entry | None) -> None:
         _keep(self.replicas[_dataset_id(names)], names[2], entry)
-        self._replicas_changed = True
 
     def _on_status(self, names: tuple[str, ...], entry: Entry | None) -> None:
         _keep(self.statuses, names[0], entry)

@@ -9,8 +9,6 @@ from broker.api.services import SERVICES, Services, answer
 from broker.api.views import Shown, cost_view
 from broker.jobs.model import Phase, Shape, shape_of
 from broker.placement.explain import Explanation, of_attempt, why
-from broker.placement.view import PlanInput
-from broker.snapshot import Snapshots
 
 routes = web.RouteTableDef()
 
@@ -37,10 +35,7 @@ async def explain_job(request: web.Request) -> web.Response:
 
 def explained(services: Services, shape: Shape, waited_hours: float = 0.0) -> Explanation:
     """What every site says of a shape now."""
-    world = services.context.world
-    bookings = tuple(booking for at in world.bookings.values() for booking in at.values())
-    given = PlanInput(services.context.clock.now(), world.topology, Snapshots(world).sites(), (), bookings)
-    return why(shape, given, waited_hours)
+    return why(shape, services.planner.snapshots.why(shape, services.context.clock.now()), waited_hours)
 
 
 def explanation_view(explanation: Explanation) -> Shown:

@@ -15,15 +15,18 @@ from broker.context import Context
 from broker.jobs.model import Shape
 from broker.members import Members
 from broker.placement.view import Passed
+from broker.snapshot import Snapshots
 from broker.store.base import Store
 from broker.store.vitals import Vitals
 from broker.submission import Submissions
 
 
-class Reasons(Protocol):
-    """Why what waits was passed over in the last plan, by class; empty in a process that does not lead."""
+class Planning(Protocol):
+    """What handlers ask of the planner: why what waits was passed over in the last plan, by class (nothing in a process that does
+    not lead), and the world as placement sees it."""
 
     reasons: Mapping[Shape, Passed]
+    snapshots: Snapshots
 
 
 class LiveSites(Protocol):
@@ -43,7 +46,7 @@ class Services:
     members: Members
     submissions: Submissions
     sites: LiveSites
-    planner: Reasons
+    planner: Planning
     peers: ClientSession
     """For what another member must answer."""
     token: str | None = None
