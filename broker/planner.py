@@ -21,6 +21,7 @@ from broker.store import keys as kinds
 from broker.store.base import Expect, Saved, StoreUnavailable
 from broker.store.ledger import Draft, Erase, Save
 from broker.world import Job
+from topology.site import Admission
 
 log = logging.getLogger(__name__)
 
@@ -147,13 +148,15 @@ class Planner:
         """A placement as it is to be stored; None when the job, or what it relies on, is not as it was."""
         world, keys, now = self._context.world, self._context.world.mirror.keys, self._context.clock.now()
         job, placement = world.jobs.get(placing.job), placing.placement
-        if job is None or not _is_waiting(job):
+        site = world.sites.get(placement.site)
+        if job is None or not _is_waiting(job) or site is None or site.admission is not Admission.OPEN:
             return None
         events: list[Event] = [Placed(now, placement.site, placement.pool, placement.gpu_type, placement.decision)]
         relied = [keys.booking(booking.dataset, booking.target) for booking in placement.bookings]
         if not placement.bookings:
             events.append(Staged(now))
             relied = [keys.replica(dataset, placement.site) for dataset in job.spec.inputs]
+        relied.append(keys.of(kinds.SITES, placement.site))
         expected = [Expect(key, world.revision(key)) for key in relied if key not in placing.makes]
         if not all(each.revision for each in expected):
             return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
 from typing import TypeVar
@@ -21,11 +21,13 @@ from broker.errors import Fault, InConflict, Invalid, NotFound
 from broker.jobs.model import DEFAULT_TENANT
 from broker.records import Tenant
 from broker.store import keys as kinds
+from broker.store.base import Saved
+from broker.store.ledger import Erase
 from broker.submission import known_tenant
 from broker.world import World
 from topology.dataset import Dataset, DatasetId
 from topology.link import Link
-from topology.site import Site
+from topology.site import Admission, Site
 
 routes = web.RouteTableDef()
 
@@ -160,13 +162,16 @@ async def show_tenant(request: web.Request) -> web.Response:
 
 @routes.delete("/v1/sites/{name}")
 async def delete_site(request: web.Request) -> web.Response:
-    """A site that nothing uses, with the replicas and the status that are known of it. Its files stay."""
+    """A site that nothing uses, with the replicas and the status that are known of it; it is cordoned first. Its files stay."""
     services = request.app[SERVICES]
     world, keys = services.context.world, services.context.world.mirror.keys
     site = _one(world.sites, "site", request)
     check_site_unused(world, site.name)
+    revision = await _closed(services, site)
     await remove(services, [keys.replica(dataset, site.name) for dataset in datasets_at(world, site.name)])
-    await remove(services, [keys.of(kinds.SITES, site.name)])
+    (result,) = await services.context.ledger.commit([[Erase(keys.of(kinds.SITES, site.name), revision)]])
+    if not isinstance(result, Saved):
+        raise InConflict(f"site {site.name} was changed meanwhile: try again")
     await remove(services, [keys.of(kinds.SITE_STATUS, site.name)])
     return web.Response(status=HTTPStatus.NO_CONTENT)
 
@@ -200,6 +205,25 @@ async def delete_tenant(request: web.Request) -> web.Response:
     check_tenant_unused(services.context.world, tenant.name)
     await remove(services, [_key(services, kinds.TENANTS, tenant.name)])
     return web.Response(status=HTTPStatus.NO_CONTENT)
+
+
+async def _closed(services: Services, site: Site) -> int:
+    """Cordon a site that is to go; the revision of its record. A placement names the record it relied on, so that once the mirror
+    has seen this one, it knows of all jobs that were placed there, and no more are. Raises InConflict if there are any."""
+    world, key = services.context.world, _key(services, kinds.SITES, site.name)
+
+    def admitting(admission: Admission) -> Callable[[Site | None], Site]:
+        return lambda old: replace(old or site, admission=admission)
+
+    await update(services, key, admitting(Admission.CORDONED))
+    revision = world.revision(key)
+    await world.mirror.reached(revision)
+    try:
+        check_site_unused(world, site.name)
+    except InConflict:
+        await update(services, key, admitting(site.admission))
+        raise
+    return revision
 
 
 def _site_view(services: Services, site: Site) -> Shown:

@@ -28,6 +28,7 @@ from broker.world import World
 from tests.broker.placement.worlds import a_dataset, a_link, a_view
 from topology.dataset import Dataset, Replica
 from topology.link import GIB
+from topology.site import Admission
 
 KEYS = Keys("fed")
 
@@ -171,6 +172,36 @@ async def test_a_job_whose_replica_went_meanwhile_is_left_to_the_next_turn(leade
     await leader.turn()
     assert leader.phases()[job] is Phase.PENDING
     assert leader.count("fed_write_conflicts_total", writer="planner") == 1
+
+
+async def test_nothing_is_placed_at_a_site_that_was_removed_meanwhile(leader):
+    await leader.sites(a_view("ams"))
+    (job,) = await leader.jobs(1)
+    site = KEYS.of(kinds.SITES, "ams")
+
+    async def remove_the_site_while_planning(given):
+        await leader.elsewhere.commit([[Erase(site, leader.world.revision(site))]])
+        return await plan_here(given)
+
+    leader.planner = Planner(leader.context, remove_the_site_while_planning)
+    await leader.turn()
+    assert leader.phases()[job] is Phase.PENDING
+    assert leader.count("fed_write_conflicts_total", writer="planner") == 1
+
+
+async def test_nothing_is_placed_at_a_site_that_was_cordoned_meanwhile(leader):
+    await leader.sites(a_view("ams"))
+    (job,) = await leader.jobs(1)
+
+    async def cordon_while_planning(given):
+        made = await plan_here(given)
+        cordoned = replace(leader.world.sites["ams"], admission=Admission.CORDONED)
+        await leader.save((KEYS.of(kinds.SITES, "ams"), cordoned))
+        return made
+
+    leader.planner = Planner(leader.context, cordon_while_planning)
+    await leader.turn()
+    assert leader.phases()[job] is Phase.PENDING
 
 
 async def test_a_cancel_that_crosses_the_placement_wins(leader):

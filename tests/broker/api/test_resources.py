@@ -3,8 +3,18 @@
 import pytest
 
 from adapters.twin import Behaviour
+from broker.client import Client
+from broker.clock import SystemClock
 from broker.errors import InConflict, Invalid, NotFound
+from broker.jobs.lifecycle import Placed, Staged, fold
+from broker.jobs.model import JobSpec, JobState, Wish
+from broker.store import keys as kinds
+from broker.store.base import Put
+from broker.store.codec import encode
+from broker.store.keys import Keys
+from broker.store.memory import MemoryServer
 
+KEYS = Keys("fed")
 ENDLESS = Behaviour(seconds=10_000.0)
 LINK = {"from": "ams", "to": "fra", "bandwidth_gbps": 10.0}
 
@@ -87,6 +97,28 @@ async def test_a_site_with_jobs_is_neither_removed_nor_exchanged(fed, federation
     await fed.wait(job["id"], 10)
     await fed.delete("sites", "ams")
     assert (await fed.list("sites"))["items"] == []
+
+
+class Crossing(MemoryServer):
+    """A store in which a job turns out to have been placed at ams just before ams is cordoned."""
+
+    def transact(self, changes, fence):
+        puts = [operation for change in changes for operation in change if isinstance(operation, Put)]
+        if any(put.key == KEYS.of(kinds.SITES, "ams") and b"cordoned" in put.value for put in puts):
+            wish = Wish("j1", "hello", "default", 0.0, "ana", JobSpec("default", ("true",)))
+            state = fold(JobState("j1"), [Placed(0.0, "ams", "cpu"), Staged(0.0)])
+            records = {KEYS.of(kinds.WISHES, "j1"): wish, KEYS.of(kinds.STATES, "j1"): state}
+            super().transact([[Put(key, encode(value), None) for key, value in records.items()]], None)
+        return super().transact(changes, fence)
+
+
+async def test_a_job_that_is_placed_while_its_site_is_being_removed_keeps_it(federation):
+    federation.behaviour, federation.server = ENDLESS, Crossing(SystemClock())
+    async with federation.broker() as broker, Client(broker.url, patience_s=2.0) as fed:
+        await fed.put("sites", "ams", federation.site("ams"))
+        with pytest.raises(InConflict, match="j1"):
+            await fed.delete("sites", "ams")
+        assert (await fed.get("sites", "ams"))["admission"] == "open"
 
 
 @pytest.mark.usefixtures("two_sites")
