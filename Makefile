@@ -6,7 +6,7 @@ FEDBROKER_CACHE ?= $(HOME)/.cache/fedbroker
 
 .PHONY: demo install dev test lint simulate kills bench engines stubs clean
 
-demo: $(VENV)/.installed  ## a federation of four sites on this machine: jobs, kills, and a check of every result
+demo: $(VENV)/.installed  ## a federation of five sites on this machine: jobs, kills, and a check of every result
 	$(BIN)/python -m broker.demo
 
 install: $(VENV)/.installed

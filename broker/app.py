@@ -153,8 +153,13 @@ async def _store(settings: Settings, clock: Clock) -> AsyncIterator[Store]:
         if not endpoints:
             if settings.data_dir is None:
                 raise SettingsError("data_dir: name a directory for an embedded etcd, or etcd.endpoints of one that is there")
-            quota, kept = settings.quota_bytes, settings.keep_history_revisions
-            embedded = embedded_etcd(Path(settings.data_dir), quota_bytes=quota, keep_revisions=kept, clock=clock)
+            embedded = embedded_etcd(
+                Path(settings.data_dir),
+                production=settings.production,
+                quota_bytes=settings.quota_bytes,
+                keep_revisions=settings.keep_history_revisions,
+                clock=clock,
+            )
             endpoints = ((await stack.enter_async_context(embedded)).endpoint,)
         is_tls = any(endpoint.startswith("https://") for endpoint in endpoints)
         tls = TlsSettings(_path(etcd.ca_file), _path(etcd.cert_file), _path(etcd.key_file)) if is_tls else None

@@ -74,6 +74,8 @@ class Settings(BaseModel):
     data_dir: str | None = None
     """Where an embedded etcd keeps its files."""
     etcd: Etcd = Etcd()
+    production: bool = False
+    """Whether an embedded etcd that can lose writes in a crash is refused, and not only warned of."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     lease_ttl_s: float = Field(default=3.0, ge=2.0)
     plan_interval_s: float = Field(default=1.0, gt=0)

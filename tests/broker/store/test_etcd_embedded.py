@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from broker.app import running_broker
 from broker.clock import SystemClock
+from broker.config import Listen, Settings
 from broker.store.base import Put
 from broker.store.embedded import EmbeddedError, embedded_etcd, find_binary, is_safe, version_of
 from broker.store.etcd import EtcdStore
@@ -109,4 +111,14 @@ async def test_production_refuses_an_etcd_that_can_lose_writes(data_dir: Path, o
     assert await version_of(old_etcd) == "3.5.1"
     with pytest.raises(EmbeddedError, match=r"3\.5\.3 or later"):
         async with embedded_etcd(data_dir, old_etcd, production=True):
+            pass
+
+
+async def test_a_broker_in_production_does_not_begin_on_such_an_etcd(
+    data_dir: Path, old_etcd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(old_etcd.parent), prepend=":")
+    settings = Settings(listen=Listen(port=0), data_dir=str(data_dir), production=True)
+    with pytest.raises(EmbeddedError, match=r"3\.5\.3 or later"):
+        async with running_broker(settings):
             pass
