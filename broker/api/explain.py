@@ -9,6 +9,7 @@ from broker.api.services import SERVICES, Services, answer
 from broker.api.views import Shown, cost_view
 from broker.jobs.model import Phase, Shape, shape_of
 from broker.placement.explain import Explanation, of_attempt, why
+from topology.site import Price
 
 routes = web.RouteTableDef()
 
@@ -21,7 +22,8 @@ async def explain_job(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     job = await job_of_request(request)
     state = job.state
-    attempts = [{"number": each.number, "site": each.site, "lines": of_attempt(each)} for each in state.attempts]
+    lines = [of_attempt(each, _currency(services, each.site)) for each in state.attempts]
+    attempts = [{"number": each.number, "site": each.site, "lines": said} for each, said in zip(state.attempts, lines, strict=True)]
     about = {"job": job.id, "name": job.wish.name, "phase": state.phase, "attempts": attempts}
     if state.phase is not Phase.PENDING:
         told: Shown = {"site": state.attempt.site if state.attempts else None, "reason": state.reason, "help": [], "verdicts": []}
@@ -31,6 +33,11 @@ async def explain_job(request: web.Request) -> web.Response:
     if state.not_before and state.not_before > services.context.clock.now():
         told["reason"] = f"it is tried again after a pause; before that: {state.reason}"
     return answer({**about, **told})
+
+
+def _currency(services: Services, site: str) -> str:
+    known = services.context.world.sites.get(site)
+    return (known.price if known else Price()).currency
 
 
 def explained(services: Services, shape: Shape, waited_hours: float = 0.0) -> Explanation:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from broker.documents.faults import Where, suggestion
+from broker.sites.layout import OURS
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 VERSION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
@@ -24,7 +25,6 @@ MOST_TEXT = 1_000
 MOST_ARGUMENT = 100_000
 MOST_ITEMS = 1_000
 STORAGE_SCHEMES = ("file",)
-OURS = ".fed"
 RESERVED_ENV = "FED_"
 UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories of what no reader sees: control characters, direction overrides, halves, private use, line ends."""

@@ -88,7 +88,7 @@ def can_ever_fit(shape: Shape, sites: Iterable[Site]) -> tuple[str, ...]:
     return tuple(warnings) or ("no site is registered",)
 
 
-def of_attempt(attempt: Attempt, currency: str = "EUR") -> tuple[str, ...]:
+def of_attempt(attempt: Attempt, currency: str) -> tuple[str, ...]:
     """Why an attempt went where it went, from the decision that was stored with it."""
     decision = attempt.decision
     chosen = Choice(attempt.site, attempt.pool, decision.cost)

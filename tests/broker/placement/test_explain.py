@@ -40,7 +40,7 @@ def test_money_and_carbon_are_told_where_there_are_any():
 def test_a_placed_job_tells_what_decided():
     here, there = Cost(run_hours=1), Cost(staging_hours=1, run_hours=1, egress_money=0.5)
     decision = Decision(here, (Choice("fra", "cpu", there),), objections=2)
-    assert of_attempt(Attempt(1, "ams", "cpu", 0.0, decision=decision)) == (
+    assert of_attempt(Attempt(1, "ams", "cpu", 0.0, decision=decision), "EUR") == (
         "ams: 1.0 h = run 1.0 h",
         "fra: 2.0 h = staging 1.0 h + run 1.0 h, 0.50 EUR (0.50 EUR of it for transfers)",
         "2 sites could not take it",
