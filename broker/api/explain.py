@@ -22,8 +22,10 @@ async def explain_job(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     job = await job_of_request(request)
     state = job.state
-    lines = [of_attempt(each, _currency(services, each.site)) for each in state.attempts]
-    attempts = [{"number": each.number, "site": each.site, "lines": said} for each, said in zip(state.attempts, lines, strict=True)]
+    attempts = [
+        {"number": each.number, "site": each.site, "lines": of_attempt(each, _currency(services, each.site))}
+        for each in state.attempts
+    ]
     about = {"job": job.id, "name": job.wish.name, "phase": state.phase, "attempts": attempts}
     if state.phase is not Phase.PENDING:
         told: Shown = {"site": state.attempt.site if state.attempts else None, "reason": state.reason, "help": [], "verdicts": []}
