@@ -42,6 +42,13 @@ def test_the_readme_maps_every_folder_of_code():
     assert [str(folder) for folder in sorted(folders) if f"`{folder}/" not in README] == []
 
 
+def test_the_brokers_readme_says_where_each_module_is():
+    readme = (ROOT / "broker" / "README.md").read_text()
+    modules = [path for folder in ("", "placement", "sites", "store") for path in (ROOT / "broker" / folder).glob("[a-z]*.py")]
+    assert modules
+    assert [str(path) for path in modules if f"`{path.name}`" not in readme] == []
+
+
 @pytest.mark.parametrize("path", [path for path in ROOT.rglob("*.md") if ".venv" not in path.parts], ids=lambda path: path.name)
 def test_links_between_documents_lead_somewhere(path):
     targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text())
