@@ -138,7 +138,7 @@ def _spec(chance: random.Random, names: Sequence[str], datasets: tuple[tuple[Dat
 def _faults(chance: random.Random, sites: Mapping[str, Make], brokers: int) -> tuple[Fault, ...]:
     """Some, any of which may overlap. A refusal for good is of one site only: else a job may have nowhere to go. Where claims
     stop nobody, nothing arrives late and nothing is forgotten: there looking before sending again must do."""
-    faults = [Fault(Wrong.WATCH_LAGS, "", 0.0, TROUBLE_S, 1.0, 3.0)] if chance.random() < 0.15 else []
+    faults = [Fault(Wrong.WATCH_LAGS, "", 0.0, TROUBLE_S, 1.0, 3.0)] if chance.random() < 0.2 else []
     refusing = chance.choice(list(sites))
     for _ in range(chance.choice((0, 2, 3, 4, 5, 6, 8, 10))):
         wrong = chance.choice(OFTEN)

@@ -9,8 +9,22 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from adapters.base import Call, EndReason, Observation, Outcome, Run, RunName, RunRef, SiteState, StaleEpoch, Unknown, Unreachable
+from adapters.base import (
+    Call,
+    EndReason,
+    Observation,
+    Outcome,
+    Report,
+    Run,
+    RunName,
+    RunRef,
+    SiteState,
+    StaleEpoch,
+    Unknown,
+    Unreachable,
+)
 from adapters.twin import Behaviour, EngineTwin, TwinAdapter
+from adapters.twin_runs import rank
 from broker.sites.layout import replica_path
 from broker.sites.mover import Brought, Order
 from broker.storage import StorageError, Tree
@@ -69,14 +83,18 @@ class Engine(EngineTwin):
         self.advance()
         return any(held.run.name == name and held.report.started_at is not None for held in self._runs.values())
 
-    def reports(self, federation: str) -> dict[RunName, object]:
-        """As the twin's, without what was accepted within the settling time."""
-        found = super().reports(federation)
+    def reports(self, federation: str) -> dict[RunName, Report]:
+        """As the twin's, without what was accepted within the settling time, or is mislaid."""
+        self.advance()
         since = self.clock.now() - self.capabilities.settling_s
-        young = {held.run.name for held in self._runs.values() if held.accepted > since}
-        if self._schedule.now(Wrong.SITE_MISLAYS, self.site, asyncio.get_running_loop().time()):
-            young |= {name for name, report in found.items() if report.state is SiteState.QUEUED}
-        return {name: report for name, report in found.items() if name not in young} if young else found
+        mislays = self._schedule.now(Wrong.SITE_MISLAYS, self.site, asyncio.get_running_loop().time())
+        found: dict[RunName, Report] = {}
+        for held in self._runs.values():
+            name, report = held.run.name, held.report
+            is_hidden = held.accepted > since or (mislays and report.state is SiteState.QUEUED)
+            if held.run.federation == federation and not is_hidden and (name not in found or rank(report) > rank(found[name])):
+                found[name] = report
+        return found
 
     def crowd(self, seconds: float) -> None:
         """Other people's work, one run for each node, as large as it."""

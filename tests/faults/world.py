@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 ANSWER_S = 3.0
 """How long a user waits for an answer before asking again, perhaps another broker."""
-SETTLES_S = 120.0
+SETTLES_S = 240.0
 """Once nothing goes wrong any more, everything must be over within this time."""
 
 
@@ -198,7 +198,8 @@ class World:
 
     async def _keep_alive(self, number: int) -> None:
         """One machine: a broker process that is started again whenever it ended."""
-        await asyncio.sleep(self.chance.random() * 0.3)
+        joins_later = number > 0 and self.chance.random() < 0.5
+        await asyncio.sleep(self.chance.uniform(1.0, 10.0) if joins_later else self.chance.random() * 0.3)
         for generation in range(1000):
             life = self._begin(number, generation)
             self.lives[number] = life
