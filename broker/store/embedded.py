@@ -1,7 +1,8 @@
 """A real etcd as our child, on a private data directory: what a broker uses when it is given no endpoints.
 
-It ends with us: by SIGTERM when we leave, and by the parent-death signal when we are killed. That signal is sent when the
-*thread* that started it ends, so start it from the event loop of a long-lived thread, best the main one.
+One that ends by itself, or is killed, is started again at the same address. It ends with us: by SIGTERM when we leave, and by the
+parent-death signal when we are killed. That signal is sent when the *thread* that started it ends, so start it from the event
+loop of a long-lived thread, best the main one.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 PORT_TRIES = 3
 POLL_S = 0.05
+RESTART_S = 1.0
+"""Before an etcd that has ended is started again."""
+TOLD_CHARS = 500
+"""How much of an etcd's last words is told."""
 
 _LAUNCH = """
 import ctypes, os, signal, sys
@@ -50,11 +55,31 @@ class EmbeddedError(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedEtcd:
-    """A running one. `endpoint` is `http://127.0.0.1:port`."""
+    """A running one. `endpoint` is `http://127.0.0.1:port`; `pid` is that of the first: one that ends is followed by another."""
 
     endpoint: str
     version: str
     pid: int
+
+
+@dataclass(slots=True)
+class _Child:
+    """The etcd of this moment, and how it is started."""
+
+    command: Sequence[str]
+    data_dir: Path
+    process: asyncio.subprocess.Process
+
+    async def keep(self, clock: Clock) -> None:
+        """For ever: start it again when it has ended. Whoever asks it meanwhile asks in vain, and again later."""
+        while True:
+            code = await self.process.wait()
+            log.error("etcd ended with %s and is started again; it said: %s", code, _said(self.data_dir))
+            await clock.sleep(RESTART_S)
+            try:
+                self.process = await _launch(self.command, self.data_dir)
+            except OSError as error:
+                log.error("etcd cannot be started: %s", error)
 
 
 def is_safe(version: str) -> bool:
@@ -111,17 +136,20 @@ async def embedded_etcd(
         log.warning("%s is etcd %s, and 3.5.0 to 3.5.2 can lose writes in a crash: not for production", program, version)
     with _held(data_dir):
         await _end_left_over(data_dir, clock)
-        process, endpoint = await _start(program, data_dir, quota_bytes, keep_revisions, clock)
+        child, endpoint = await _start(program, data_dir, quota_bytes, keep_revisions, clock)
+        keeper = asyncio.create_task(child.keep(clock), name="embedded etcd")
         try:
-            yield EmbeddedEtcd(endpoint, version, process.pid)
+            yield EmbeddedEtcd(endpoint, version, child.process.pid)
         finally:
-            await _stop(process)
+            keeper.cancel()
+            await asyncio.wait([keeper])
+            await _stop(child.process)
             (data_dir / "etcd.pid").unlink(missing_ok=True)
 
 
 async def _start(
     program: Path, data_dir: Path, quota_bytes: int, keep_revisions: int, clock: Clock
-) -> tuple[asyncio.subprocess.Process, str]:
+) -> tuple[_Child, str]:
     tries_left = PORT_TRIES
     while True:
         tries_left -= 1
@@ -130,24 +158,24 @@ async def _start(
         command += [f"--advertise-client-urls={client}", f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}"]
         command += [f"--initial-cluster=embedded={peer}", "--auto-compaction-mode=revision", "--log-level=warn"]
         command += [f"--auto-compaction-retention={keep_revisions}", f"--quota-backend-bytes={quota_bytes}"]
-        process = await _launch(command, data_dir / "etcd.log")
-        (data_dir / "etcd.pid").write_text(json.dumps({"pid": process.pid, "started": _started(process.pid)}))
+        process = await _launch(command, data_dir)
         try:
             await _ready(process, client, clock)
         except BaseException as error:
             await _stop(process)
-            said = (data_dir / "etcd.log").read_text(errors="replace")
+            said = _said(data_dir)
             if not isinstance(error, EmbeddedError):
                 raise
             if not tries_left or "address already in use" not in said:
-                raise EmbeddedError(f"{error}; it said: {said[-500:]}") from error
+                raise EmbeddedError(f"{error}; it said: {said}") from error
             continue  # someone took the port between our look and etcd's
-        return process, client
+        return _Child(command, data_dir, process), client
 
 
-async def _launch(command: Sequence[str], output: Path) -> asyncio.subprocess.Process:
-    with output.open("wb") as file:
-        return await asyncio.create_subprocess_exec(
+async def _launch(command: Sequence[str], data_dir: Path) -> asyncio.subprocess.Process:
+    """Start it, and leave its pid for whoever comes after us."""
+    with (data_dir / "etcd.log").open("wb") as file:
+        process = await asyncio.create_subprocess_exec(
             *ending_with_us(command),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=file,
@@ -155,6 +183,13 @@ async def _launch(command: Sequence[str], output: Path) -> asyncio.subprocess.Pr
             env=clean_environment(),
             start_new_session=True,  # else Ctrl-C would end it before us, and nothing could be handed over
         )
+    (data_dir / "etcd.pid").write_text(json.dumps({"pid": process.pid, "started": _started(process.pid)}))
+    return process
+
+
+def _said(data_dir: Path) -> str:
+    """The end of what the latest one wrote."""
+    return (data_dir / "etcd.log").read_text(errors="replace")[-TOLD_CHARS:]
 
 
 def ending_with_us(command: Sequence[str]) -> Sequence[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from broker.app import running_broker
 from broker.clock import SystemClock
 from broker.config import Listen, Settings
-from broker.store.base import Put
+from broker.store.base import Put, Record, StoreError
 from broker.store.embedded import EmbeddedError, embedded_etcd, find_binary, is_safe, version_of
 from broker.store.etcd import EtcdStore
 
@@ -73,6 +75,30 @@ async def test_an_etcd_that_outlived_its_broker_is_ended(data_dir: Path) -> None
     await broker.wait()
     async with embedded_etcd(data_dir) as etcd:
         assert etcd.pid != first
+
+
+async def test_an_etcd_that_was_killed_is_there_again_at_the_same_place_and_ends_with_its_broker(data_dir: Path) -> None:
+    async with embedded_etcd(data_dir) as etcd:
+        store = EtcdStore([etcd.endpoint], clock=SystemClock(), timeout_s=1.0)
+        await store.commit([[Put("/a", b"kept", None)]])
+        os.kill(etcd.pid, signal.SIGKILL)
+        async with asyncio.timeout(60):
+            while (found := await answered(store)) is None:
+                await SystemClock().sleep(0.1)
+        assert [record and record.value for record in found] == [b"kept"]
+        second = json.loads((data_dir / "etcd.pid").read_text())["pid"]
+        assert second != etcd.pid
+        await store.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(second, 0)
+
+
+async def answered(store: EtcdStore) -> Sequence[Record | None] | None:
+    """What the store has at /a; None while it does not answer."""
+    try:
+        return await store.get(["/a"])
+    except StoreError:
+        return None
 
 
 async def test_two_brokers_cannot_share_a_data_directory(data_dir: Path) -> None:
