@@ -2,6 +2,7 @@
 
 A tree's checksum is `sha256:` and the SHA-256 of, for each file in the order of its relative path: the path, a zero byte, and the
 32 bytes of the file's own SHA-256. A dataset that is a single file has the empty path. Empty folders do not count.
+To Linux a name is bytes: one that is no text is kept as it is.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, Protocol, TypeVar
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from broker.sites.layout import OURS
 from topology.site import Site
 
 T = TypeVar("T")
@@ -97,6 +99,8 @@ class Folder:
         with _refusals(full):
             if not self._fs.exists(full):
                 return None
+            if self._is_local and path.startswith(f"{OURS}/") and os.path.islink(full):
+                raise Unfit("a link lies there, and not the files themselves")
             if self._fs.isfile(full):
                 return {"": int(self._fs.size(full))}
             found = self._fs.find(full, withdirs=False, detail=True)
@@ -107,10 +111,10 @@ class Folder:
         if self._is_local and os.path.islink(name):
             target = os.path.realpath(name)
             if not (os.path.isfile(target) and Path(target).is_relative_to(os.path.realpath(within))):
-                raise Unfit(f"{posixpath.relpath(name, within)} is a link to something else than a file beside it")
+                raise Unfit(f"{_told(name, within)} is a link to something else than a file beside it")
             return os.path.getsize(target)
         if entry["type"] != "file":
-            raise Unfit(f"{posixpath.relpath(name, within)} is no plain file")
+            raise Unfit(f"{_told(name, within)} is no plain file")
         return int(entry["size"])
 
     def measure(self, path: str) -> Tree | None:
@@ -121,7 +125,7 @@ class Folder:
         tree = hashlib.sha256()
         for name in sorted(files):
             with _refusals(path), self.open(posixpath.join(path, name) if name else path, "rb") as file:
-                tree.update(name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+                tree.update(os.fsencode(name) + b"\0" + hashlib.file_digest(file, "sha256").digest())
         return Tree(sum(files.values()), f"sha256:{tree.hexdigest()}")
 
     def open(self, path: str, mode: str) -> Any:
@@ -177,7 +181,12 @@ def _refusals(path: str) -> Iterator[None]:
     except FileExistsError:
         raise
     except OSError as error:
-        raise StorageError(f"{path}: {error.strerror or error}") from error
+        raise StorageError(f"{_told(path)}: {error.strerror or error}") from error
+
+
+def _told(name: str, within: str = "") -> str:
+    """A path as text that can be stored and sent, whatever bytes it is made of; `within` a folder when one is given."""
+    return os.fsencode(posixpath.relpath(name, within) if within else name).decode(errors="backslashreplace")
 
 
 class SiteStorages:

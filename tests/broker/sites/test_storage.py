@@ -2,13 +2,16 @@
 
 import asyncio
 import hashlib
+import io
 import os
+import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from broker.sites.layout import incoming_path, replica_path
+from broker.api.tar import archive
+from broker.sites.layout import incoming_path, output_path, replica_path
 from broker.sites.mover import FileMover, Order, adopt
 from broker.storage import GIVEN_UP, Folder, SiteStorages, StorageError, Unfit
 from topology.dataset import DatasetId
@@ -110,6 +113,36 @@ def test_a_dataset_may_not_publish_what_lies_outside_of_it(link, tmp_path):
     os.mkfifo(link.source / "pipe")
     with pytest.raises(Unfit, match="pipe"):
         folder.measure("corpus")
+
+
+async def test_names_that_are_no_text_are_measured_brought_and_archived(link):
+    odd = os.fsdecode(b"\xff.txt")
+    (link.source / odd).write_bytes(b"odd")
+    lines = [(b"a.txt", b"a" * 300_000), (b"deep/b.txt", b"b" * 100_000), (b"\xff.txt", b"odd")]
+    expected = hashlib.sha256(b"".join(path + b"\0" + hashlib.sha256(body).digest() for path, body in lines)).hexdigest()
+    brought = await link.mover.bring(link.order())
+    assert brought.tree.checksum == f"sha256:{expected}"
+    assert (link.replica / odd).read_bytes() == b"odd"
+    sent = io.BytesIO(b"".join(archive(link.ams.storage.url, {"corpus": replica_path(CORPUS)})))
+    with tarfile.open(fileobj=sent) as tar:
+        assert f"corpus/{odd}" in tar.getnames()
+
+
+def test_what_cannot_be_published_is_told_as_text_whatever_its_name(link):
+    os.mkfifo(os.fsencode(link.source) + b"/\xff")
+    with pytest.raises(Unfit) as refusal:
+        Folder(link.fra.storage.url).measure("corpus")
+    assert str(refusal.value) == "\\xff is no plain file"
+
+
+def test_an_output_that_a_program_made_a_link_is_not_published(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "secret").write_text("token")
+    output = tmp_path / output_path("fed-j1-a1", "words")
+    output.parent.mkdir(parents=True)
+    output.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Unfit, match="a link lies there"):
+        Folder(f"file://{tmp_path}").measure(output_path("fed-j1-a1", "words"))
 
 
 async def test_a_dataset_arrives_whole_and_under_its_name(link):
