@@ -15,7 +15,7 @@ import signal
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from adapters.base import EndReason, Run
 from adapters.process.schedule import Place
@@ -121,14 +121,18 @@ def take_claim(path: Path, content: str) -> bool:
 
 
 def _make_ready(folders: Folders, run: Run) -> tuple[str, ...]:
-    """A directory to work in, links to inputs and outputs, the script; the command to run."""
+    """A directory to work in, links to inputs, places for outputs, the script; the command. Raises NotStarted and OSError."""
     own = folders.of(run.name)
     for name in ("work", "inputs", "outputs"):
         (own / name).mkdir(parents=True, exist_ok=True)
+    outputs = _outputs_of(folders, run)
     for name, path in run.outputs.items():
         (folders.storage / path).mkdir(parents=True, exist_ok=True)
-        _link(own / "outputs" / name, folders.storage / path)
+        if outputs / name != folders.storage / path:
+            _link(outputs / name, folders.storage / path)
     for name, path in run.inputs.items():
+        if not (folders.storage / path).exists():
+            raise NotStarted(EndReason.NODE_LOST, f"input {name} is missing: nothing is at {path} of the site's storage")
         _link(own / "inputs" / name, folders.storage / path)
     if run.script is None:
         return run.command
@@ -136,6 +140,14 @@ def _make_ready(folders: Folders, run: Run) -> tuple[str, ...]:
     script.write_text(run.script)
     script.chmod(0o700)
     return (str(script),) if run.script.startswith("#!") else (SHELL, str(script))
+
+
+def _outputs_of(folders: Folders, run: Run) -> Path:
+    """The folder with one for each output. Where they lie together in one that bears the run's name, it is that: what a program
+    puts in an output's place is then the output. Elsewhere it is one of links."""
+    paths = {PurePath(path).parent if PurePath(path).name == name else None for name, path in run.outputs.items()}
+    folder = paths.pop() if len(paths) == 1 else None
+    return folders.storage / folder if folder and folder.name == run.name else folders.of(run.name) / "outputs"
 
 
 def _link(link: Path, target: Path) -> None:
@@ -156,7 +168,7 @@ def _environment(folders: Folders, order: Launch) -> dict[str, str]:
         "FED_ATTEMPT": run.name.rpartition("-a")[2],
         "FED_TASKS": str(run.tasks),
         "FED_INPUTS": str(own / "inputs"),
-        "FED_OUTPUTS": str(own / "outputs"),
+        "FED_OUTPUTS": str(_outputs_of(folders, run)),
     }
 
 

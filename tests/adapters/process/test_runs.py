@@ -1,4 +1,5 @@
 import signal
+from dataclasses import replace
 
 import pytest
 
@@ -18,6 +19,21 @@ async def test_a_task_sees_its_inputs_its_outputs_and_who_it_is(engine):
     job, attempt, *rest = (await engine.log(run)).decode().split()
     assert (job, rest) == ("j1", ["0", "1", "hello"])
     assert attempt.endswith("1")
+
+
+async def test_what_a_program_puts_in_the_place_of_an_output_is_the_output(engine):
+    anew = "cd / && rm -r $FED_OUTPUTS && mkdir -p $FED_OUTPUTS/words && echo 3 > $FED_OUTPUTS/words/count"
+    run = a_run("j1", anew)
+    run = replace(run, outputs={"words": f".fed/outputs/{run.name}/words"})
+    assert (await engine.end(run)).state is SiteState.SUCCEEDED
+    assert (engine.storage / run.outputs["words"] / "count").read_text() == "3\n"
+
+
+async def test_a_run_whose_input_is_missing_is_not_started(engine):
+    report = await engine.end(a_run("j1", f"touch {engine.storage}/started", inputs={"corpus": "corpus"}))
+    assert (report.state, report.reason) == (SiteState.FAILED, EndReason.NODE_LOST)
+    assert "input corpus is missing" in report.message
+    assert not (engine.storage / "started").exists()
 
 
 async def test_a_task_sees_none_of_the_brokers_environment(engine, monkeypatch):
