@@ -72,6 +72,20 @@ class RunRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Spark:
+    """A Spark application. Memory is in GiB."""
+
+    file: str
+    """A Python file or a jar: a path below the site's storage, or a URL that the site can read."""
+    main_class: str | None = None
+    arguments: tuple[str, ...] = ()
+    executors: int = 2
+    executor_cpus: int = 1
+    executor_memory_gib: float = 1.0
+    conf: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One attempt in engine-neutral terms. Paths are below the site's storage, as tasks there see it."""
 
@@ -93,6 +107,12 @@ class Run:
     walltime_s: float | None = None
     claim: str = ""
     """Path of the file that the run's first act creates exclusively, once per gang, and leaves if it is there."""
+    image: str | None = None
+    """Container image to run in; the site's default where there is none."""
+    spark: Spark | None = None
+    """A Spark application in place of `command` and `script`."""
+    native_id: NativeId | None = None
+    """What `reserve` gave for it, stored before it was submitted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +210,12 @@ class Capabilities:
     arrays: bool = False
     unique_names: bool = False
     """A second submit of a name has no effect, whenever it arrives: no look-up is needed before sending again."""
+    reserves: bool = False
+    """Ids are handed out first: `reserve` is called, what it gave is stored, and `submit` gets it in `Run.native_id`."""
+    images: bool = False
+    """Runs may name a container image."""
+    spark: bool = False
+    """Runs may be Spark applications."""
     history: bool = False
     """What left the listing can still be looked up."""
     refuses_stale_epochs: bool = False
