@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 FEDBROKER_CACHE ?= $(HOME)/.cache/fedbroker
 
-.PHONY: demo install dev test lint simulate kills bench engines stubs clean
+.PHONY: demo install dev test lint simulate kills bench engines test-engines stubs clean
 
 demo: $(VENV)/.installed  ## a federation of five sites on this machine: jobs, kills, and a check of every result
 	$(BIN)/python -m broker.demo
@@ -30,7 +30,10 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 engines:  ## the real engines that tests need, built once into $(FEDBROKER_CACHE)
-	FEDBROKER_CACHE=$(FEDBROKER_CACHE) sh tests/engines/etcd/build.sh
+	for build in tests/engines/*/build.sh; do FEDBROKER_CACHE=$(FEDBROKER_CACHE) sh $$build || exit 1; done
+
+test-engines: $(VENV)/.dev  ## the contract and the faults, on every real engine of this machine
+	$(BIN)/python -m pytest -m engines
 
 simulate: $(VENV)/.dev  ## the seeded simulation at length: 20,000 seeds
 	$(BIN)/python -m tests.faults.run --seeds 0:20000 --jobs 2

@@ -40,6 +40,8 @@ class Kind(Protocol):
     engines are shared between tests, `federation` is a new one each time."""
 
     name: str
+    is_real: bool
+    """Whether it needs an engine of somebody else's."""
     capabilities: Capabilities
     """What its adapters say: claims that only some engines can keep ask it."""
     runs_programs: bool
@@ -48,6 +50,10 @@ class Kind(Protocol):
     """Signals that a cancelled run may be reported with."""
     federation: str
     storage: Path
+
+    @staticmethod
+    def missing() -> str:
+        """What this machine lacks to run it; empty when nothing."""
 
     def adapter(self, federation: str | None = None) -> SiteAdapter:
         """A new adapter to the same engine, as of another broker; of another federation where one is named."""

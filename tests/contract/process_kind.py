@@ -23,10 +23,15 @@ class ProcessKind:
     """A daemon of its own below `folder`, started by the first call."""
 
     name = "process"
+    is_real = False
     capabilities = ProcessAdapter.capabilities
     runs_programs = True
     terminates_with = (signal.SIGTERM, signal.SIGKILL)
     federation = "fed"
+
+    @staticmethod
+    def missing() -> str:
+        return ""
 
     def __init__(self, folder: Path) -> None:
         self.storage = folder / "storage"

@@ -19,10 +19,15 @@ class TwinKind:
     """The twin. Its time is a number."""
 
     name = "twin"
+    is_real = False
     capabilities = Capabilities(unique_names=True, refuses_stale_epochs=True, settling_s=0.0)
     runs_programs = False
     terminates_with = (signal.SIGTERM, None)
     federation = "fed"
+
+    @staticmethod
+    def missing() -> str:
+        return ""
 
     def __init__(self, folder: Path) -> None:
         self.storage = folder

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from adapters.base import SiteAdapter
-from tests.contract.adapter.kinds import KINDS
+from tests.contract.adapter.kinds import KINDS, parameters
 from tests.contract.adapters import Kind
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=parameters())
 async def kind(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Kind]:
     """One after the other, each kind of engine."""
     engine = KINDS[request.param](tmp_path)

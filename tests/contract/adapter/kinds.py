@@ -13,9 +13,20 @@ from tests.contract.twin_kind import TwinKind, WeakTwinKind
 KINDS: Mapping[str, type[Kind]] = {kind.name: kind for kind in (TwinKind, WeakTwinKind, ProcessKind)}
 
 
+def parameters(holds: Callable[[type[Kind]], bool] = lambda kind: True) -> list[object]:
+    """The names of these kinds; those on real engines are marked, and skipped with the reason where they cannot run."""
+    return [_parameter(name, kind) for name, kind in KINDS.items() if holds(kind)]
+
+
+def _parameter(name: str, kind: type[Kind]) -> object:
+    reason = kind.missing()
+    marks = [pytest.mark.engines] if kind.is_real else []
+    return pytest.param(name, marks=[*marks, pytest.mark.skipif(bool(reason), reason=reason)])
+
+
 def only(holds: Callable[[type[Kind]], bool]) -> pytest.MarkDecorator:
     """Run a claim on those kinds alone of which it holds."""
-    return pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if holds(kind)], indirect=True)
+    return pytest.mark.parametrize("kind", parameters(holds), indirect=True)
 
 
 where_names_are_unique = only(lambda kind: kind.capabilities.unique_names)

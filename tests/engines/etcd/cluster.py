@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from broker.store.embedded import clean_environment, ending_with_us, free_ports
+from tests.engines.running import cache
 
 BUILT_VERSION = "3.7.3"
 START_TIMEOUT_S = 60.0
@@ -20,8 +21,7 @@ START_TIMEOUT_S = 60.0
 
 def built_binary() -> Path | None:
     """What build.sh made; None when it was not run."""
-    cache = Path(os.environ.get("FEDBROKER_CACHE") or Path.home() / ".cache" / "fedbroker")
-    binary = cache / "bin" / f"etcd-{BUILT_VERSION}"
+    binary = cache() / "bin" / f"etcd-{BUILT_VERSION}"
     return binary if os.access(binary, os.X_OK) else None
 
 
