@@ -110,7 +110,7 @@ class Run:
     image: str | None = None
     """Container image to run in; the site's default where there is none."""
     spark: Spark | None = None
-    """A Spark application in place of `command` and `script`."""
+    """A Spark application in place of `command` and `script`; it and an image come only to kinds that take them (`kinds.py`)."""
     native_id: NativeId | None = None
     """What `reserve` gave for it, stored before it was submitted."""
 
@@ -212,10 +212,6 @@ class Capabilities:
     """A second submit of a name has no effect, whenever it arrives: no look-up is needed before sending again."""
     reserves: bool = False
     """Ids are handed out first: `reserve` is called, what it gave is stored, and `submit` gets it in `Run.native_id`."""
-    images: bool = False
-    """Runs may name a container image."""
-    spark: bool = False
-    """Runs may be Spark applications."""
     history: bool = False
     """What left the listing can still be looked up."""
     refuses_stale_epochs: bool = False

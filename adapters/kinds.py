@@ -16,15 +16,22 @@ from topology.site import Site
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of engine. `open` takes the site, its settings as read by `settings`, and the federation's name."""
+    """One kind of engine. `open` takes the site, its settings as read by `settings`, and the federation's name. `takes` is what
+    it can run that others cannot: `images` (a run names a container image), `spark` (a run is a Spark application)."""
 
     settings: type[BaseModel]
     open: Callable[[Site, Any, str], SiteAdapter]
+    takes: frozenset[str] = frozenset()
 
 
 KINDS: Mapping[str, Kind] = {
     "process": Kind(ProcessSettings, open_process),
 }
+
+
+def takes(kind: str) -> frozenset[str]:
+    """What engines of this kind run that others cannot; nothing for a kind that is not in the table."""
+    return KINDS[kind].takes if kind in KINDS else frozenset()
 
 
 def open_adapter(site: Site, federation: str) -> SiteAdapter:

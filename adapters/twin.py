@@ -35,8 +35,13 @@ class TwinAdapter:
         self._network = network
 
     async def reserve(self, names: Collection[RunName], call: Call) -> Mapping[RunName, NativeId]:
-        """See `SiteAdapter.reserve`: the twin hands out none."""
-        return {}
+        """See `SiteAdapter.reserve`."""
+        if not self.capabilities.reserves:
+            return {}
+        await self._begin("reserve", call.epoch)
+        ids = {name: self._twin.reserve() for name in names}
+        await self._network("reserve", "reply")
+        return ids
 
     async def submit(self, runs: Sequence[Run], call: Call) -> Mapping[RunName, Outcome]:
         """See `SiteAdapter.submit`."""

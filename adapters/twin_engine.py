@@ -65,9 +65,18 @@ class EngineTwin:
             raise StaleEpoch(f"epoch {epoch} is over: the site has served {newest}")
         self._epochs[federation] = max(newest, epoch)
 
+    def reserve(self) -> NativeId:
+        """An id for a run to come."""
+        self._last_id += 1
+        return str(self._last_id)
+
     def submit(self, run: Run) -> Outcome:
-        """Take one run."""
+        """Take one run. One whose id was used before has no effect."""
         known = self._by_name.get(run.name)
+        if self.capabilities.reserves and run.native_id is None:
+            return Refused("it has no id")
+        if self.capabilities.reserves and run.native_id in self._runs:
+            return Accepted(self._runs[run.native_id].native_id)
         if self.capabilities.unique_names:
             if run.name in self._gone:
                 return Refused("this name was used and forgotten")
@@ -187,8 +196,7 @@ class EngineTwin:
         return any(not self._runs[native_id].report.state.is_over for native_id in self._by_name.get(name, ()))
 
     def _accept(self, run: Run, behaviour: Behaviour, at: float) -> NativeId:
-        self._last_id += 1
-        native_id = str(self._last_id)
+        native_id = run.native_id or self.reserve()
         self._runs[native_id] = Held(run, native_id, behaviour, at, Report(run.name, native_id, SiteState.QUEUED, pool=run.pool))
         self._by_name.setdefault(run.name, []).append(native_id)
         if not self._start(self._runs[native_id], at):

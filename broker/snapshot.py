@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+from adapters.kinds import takes
 from broker.jobs.model import JobState, Phase, Shape
 from broker.placement.view import Held, PlanInput, QueuedClass, SiteView
 from broker.records import Booking, SiteStatus
@@ -94,7 +95,8 @@ class Snapshots:
 
     def _view(self, site: Site) -> SiteView:
         status = self.world.statuses.get(site.name) or SiteStatus(site.name)
-        return SiteView(site, status.health, status.reason, status.is_lost, status.rooms, self._held(site))
+        state = (status.health, status.reason, status.is_lost, status.rooms)
+        return SiteView(site, *state, self._held(site), takes(site.engine.kind))
 
     def _held(self, site: Site) -> tuple[Held, ...]:
         ends: dict[int, tuple[_Size, list[float]]] = {}
@@ -119,6 +121,11 @@ class Snapshots:
             if (job := self.world.jobs.get(name)) and number <= len(job.state.attempts)
         ]
         return [Held(size.pool, size.task, size.tasks, (math.inf,)) for size in sizes]
+
+
+def as_declared(site: Site) -> SiteView:
+    """A site of which nothing was seen: what it could run if it were up, open and empty."""
+    return SiteView(site, takes=takes(site.engine.kind))
 
 
 def expected_end(state: JobState) -> float:

@@ -23,6 +23,7 @@ from broker.documents.reading import check, load_json
 from broker.errors import Fault, Invalid
 from broker.jobs.model import DEFAULT_TENANT, JobSpec, JobState, Shape, Wish, shape_of
 from broker.placement.explain import can_ever_fit
+from broker.snapshot import as_declared
 from broker.submission import MOST_JOBS, NewJob, Request, known_tenant
 from broker.world import World
 from topology.dataset import DatasetId
@@ -109,8 +110,8 @@ def _dataset(world: World, tenant: str, name: str, version: str | None) -> Datas
 def _warnings(services: Services, specs: Sequence[JobSpec]) -> list[str]:
     """For each class of jobs that no registered site could run, even empty and open: what each site lacks."""
     shapes: dict[Shape, None] = dict.fromkeys(shape_of(spec, JobState("")) for spec in specs)
-    sites = services.context.world.sites.values()
-    found = [against for shape in shapes if (against := can_ever_fit(shape, sites))]
+    views = [as_declared(site) for site in services.context.world.sites.values()]
+    found = [against for shape in shapes if (against := can_ever_fit(shape, views))]
     return [f"no registered site can ever run it: {'; '.join(against)}" for against in found]
 
 

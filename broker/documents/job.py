@@ -22,6 +22,7 @@ from broker.documents.fields import (
     Environment,
     Name,
     Names,
+    Positive,
     Texts,
     Version,
     has_half_characters,
@@ -148,8 +149,20 @@ class RetryBody(Body):
     reasons: Annotated[list[Annotated[str, one_of(*ENDINGS)]], Field(max_length=100)] = [str(each) for each in INFRASTRUCTURE]
 
 
+class SparkBody(Body):
+    """A Spark application: a Python file or a jar, below the site's storage or at a URL that the site can read."""
+
+    file: Argument = Field(examples=["apps/count.py"])
+    main_class: Argument | None = None
+    arguments: Annotated[list[Argument], Field(max_length=10_000)] = []
+    executors: Annotated[int, Field(ge=1, le=MOST_TASKS)] = 2
+    executor_cpus: Annotated[int, Field(ge=1, le=1_000)] = 1
+    executor_memory_gib: Positive = 1.0
+    conf: Annotated[dict[Argument, Argument], Field(max_length=1_000)] = {}
+
+
 class JobBody(Body):
-    """What a user submits: exactly one of `command` and `script`."""
+    """What a user submits: exactly one of `command`, `script` and `spark`."""
 
     name: Name = Field(examples=["count-words"])
     tenant: Name = DEFAULT_TENANT
@@ -161,6 +174,8 @@ class JobBody(Body):
     outputs: Annotated[list[OutputBody], Field(max_length=MOST_OUTPUTS)] = []
     run_time: Duration | None = None
     walltime: Duration | None = None
+    image: Annotated[Argument, Field(min_length=1, max_length=1_000)] | None = None
+    spark: SparkBody | None = None
     objective: Annotated[WeightsBody, BeforeValidator(_weights)] = WeightsBody(hours=1.0)
     max_wait: Duration | None = None
     sites: SitesBody = SitesBody()
@@ -174,10 +189,13 @@ class JobBody(Body):
         return self
 
     def _objections(self) -> Iterator[tuple[Where, str]]:
-        if self.command is None and self.script is None:
+        given = [name for name in ("command", "script", "spark") if getattr(self, name) is not None]
+        if not given:
             yield ("command",), 'is missing: add it, such as `command: [sh, -c, "echo hello"]`, or a script'
-        if self.command is not None and self.script is not None:
-            yield ("script",), "is given beside command: leave one of the two out"
+        if len(given) > 1:
+            yield (given[1],), f"is given beside {given[0]}: leave one of the two out"
+        if self.spark is not None and self.tasks > 1:
+            yield ("tasks",), "is of no use to a Spark application: say how many executors it has"
         if self.command and not self.command[0]:
             yield ("command", 0), "is empty: name a program"
         yield from named_twice((each.parts[1] for each in self.inputs), "inputs", "dataset")

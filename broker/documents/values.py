@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from typing import Any
 
+from adapters.base import Spark
 from broker.documents.bodies import DatasetBody, LinkBody, PoolBody, SiteBody, TenantBody
 from broker.documents.faults import DocumentError
-from broker.documents.job import OBJECTIVES, JobBody
+from broker.documents.job import OBJECTIVES, JobBody, SparkBody
 from broker.errors import Fault, Invalid
 from broker.jobs.model import Ending, GpuRequest, JobSpec, Retry, SiteRules, TaskResources, Weights
 from broker.records import Tenant
@@ -87,7 +89,16 @@ def job_of(body: JobBody, resolve: Resolve) -> tuple[str, JobSpec]:
         retry=Retry(body.retry.attempts, tuple(Ending(reason) for reason in body.retry.reasons)),
         priority=body.priority,
         env=body.env,
+        image=body.image,
+        spark=_spark(body.spark),
     )
+
+
+def _spark(body: SparkBody | None) -> Spark | None:
+    if body is None:
+        return None
+    executors = (body.executors, body.executor_cpus, body.executor_memory_gib)
+    return Spark(body.file, body.main_class, tuple(body.arguments), *executors, body.conf)
 
 
 def _pinned(body: JobBody, resolve: Resolve) -> tuple[DatasetId, ...]:
@@ -167,6 +178,8 @@ def _job_body(spec: JobSpec, name: str) -> dict[str, Any]:
         "outputs": [{"dataset": output} for output in spec.outputs],
         "run_time": spec.run_time_s,
         "walltime": spec.walltime_s,
+        "image": spec.image,
+        "spark": _spark_body(spec.spark) if spec.spark else None,
         "objective": next((word for word, named in OBJECTIVES.items() if {**NOTHING, **named} == weights), weights),
         "max_wait": spec.max_wait_s,
         "sites": {
@@ -180,3 +193,8 @@ def _job_body(spec: JobSpec, name: str) -> dict[str, Any]:
         "env": dict(spec.env),
     }
     return {field: value for field, value in body.items() if value is not None}
+
+
+def _spark_body(spark: Spark) -> dict[str, Any]:
+    body = asdict(spark)
+    return {**body, "arguments": list(spark.arguments), "conf": dict(spark.conf)}

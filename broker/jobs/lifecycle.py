@@ -36,6 +36,13 @@ class Staged:
 
 
 @dataclass(frozen=True, slots=True)
+class Reserved:
+    """The site gave an id for the run, before it was submitted."""
+
+    native_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Accepted:
     """The site has the run."""
 
@@ -93,7 +100,7 @@ class Cancelled:
     end: End | None = None
 
 
-Event = Placed | Staged | Accepted | Started | Exited | Succeeded | Requeued | GaveUp | Cancelled
+Event = Placed | Staged | Reserved | Accepted | Started | Exited | Succeeded | Requeued | GaveUp | Cancelled
 
 _ENDS: Mapping[type[Event], Phase] = {
     Exited: Phase.COLLECTING,
@@ -110,7 +117,7 @@ _GIVEN_UP: Mapping[type[Event], Phase] = {
 NEXT: Mapping[Phase, Mapping[type[Event], Phase]] = {
     Phase.PENDING: {Placed: Phase.STAGING, GaveUp: Phase.FAILED, Cancelled: Phase.CANCELLED},
     Phase.STAGING: {Staged: Phase.PLACED, **_GIVEN_UP},
-    Phase.PLACED: {Accepted: Phase.QUEUED, **_GIVEN_UP},
+    Phase.PLACED: {Reserved: Phase.PLACED, Accepted: Phase.QUEUED, **_GIVEN_UP},
     Phase.QUEUED: {Started: Phase.RUNNING, **_ENDS},
     Phase.RUNNING: _ENDS,
     Phase.COLLECTING: {Succeeded: Phase.SUCCEEDED, Requeued: Phase.PENDING, GaveUp: Phase.FAILED},
@@ -133,6 +140,8 @@ def step(job: JobState, event: Event) -> JobState:
             return replace(job, phase=phase, attempts=(*job.attempts, attempt), not_before=None, reason="")
         case Staged(at):
             return replace(job, phase=phase, attempts=_with(job, staged_at=at))
+        case Reserved(native_id):
+            return replace(job, phase=phase, attempts=_with(job, native_id=native_id))
         case Accepted(at, native_id):
             return replace(job, phase=phase, attempts=_with(job, accepted_at=at, native_id=native_id))
         case Started(at):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from adapters.base import Spark
 from topology.dataset import DatasetId
 from topology.resources import Resources
 
@@ -139,6 +140,8 @@ class JobSpec:
     retry: Retry = Retry()
     priority: int = 50
     env: Mapping[str, str] = field(default_factory=dict)
+    image: str | None = None
+    spark: Spark | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,8 +310,12 @@ class Shape:
     max_wait_s: float | None
     refused_by: tuple[str, ...]
     """Sites that refused an earlier attempt, sorted."""
+    needs: tuple[str, ...] = ()
+    """What not every kind of engine takes: `IMAGES`, `SPARK`."""
 
 
+IMAGES = "images"
+SPARK = "spark"
 DEFAULT_RUN_TIME_S = 600.0
 """Taken for a job that says neither run time nor walltime."""
 
@@ -327,4 +334,5 @@ def shape_of(spec: JobSpec, state: JobState) -> Shape:
         priority=spec.priority,
         max_wait_s=spec.max_wait_s,
         refused_by=tuple(sorted(refused)),
+        needs=tuple(need for need, wanted in ((IMAGES, spec.image), (SPARK, spec.spark)) if wanted),
     )

@@ -15,7 +15,6 @@ from broker.placement.shares import Shares
 from broker.placement.view import PlanInput, SiteView
 from broker.placement.words import amount, listed, mass, span, sum_of_money
 from broker.records import Booking
-from topology.site import Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +72,12 @@ def why(shape: Shape, given: PlanInput, waited_hours: float = 0.0) -> Explanatio
     return Explanation(verdicts, best.site)
 
 
-def can_ever_fit(shape: Shape, sites: Iterable[Site]) -> tuple[str, ...]:
+def can_ever_fit(shape: Shape, views: Iterable[SiteView]) -> tuple[str, ...]:
     """Warnings at submit: empty when some site could run the job if it were empty, open and up; else what each lacks."""
     warnings = []
-    for site in sites:
-        objections = list(site_objections(shape, SiteView(site), LASTING_RULES))
+    for view in views:
+        site = view.site
+        objections = list(site_objections(shape, view, LASTING_RULES))
         pairs = [(pool, gpu_type) for pool in site.pools for gpu_type in gpu_types(shape, pool)]
         against = [pool_objection(shape, site, pool, gpu_type) for pool, gpu_type in pairs]
         if all(against):

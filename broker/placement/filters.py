@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from broker.jobs.model import Shape
+from broker.jobs.model import IMAGES, SPARK, Shape
 from broker.placement.view import SiteView
 from topology.resources import Resources
 from topology.site import Admission, Pool, Site
@@ -20,6 +20,7 @@ class Kind(StrEnum):
     REFUSED = "refused"
     FABRIC = "fabric"
     FILE_SYSTEM = "file-system"
+    ENGINE = "engine"
     GPU_TYPE = "gpu-type"
     NODE_SIZE = "node-size"
     POOL_SIZE = "pool-size"
@@ -84,6 +85,14 @@ def has_file_system(shape: Shape, view: SiteView) -> Objection | None:
     return Objection(Kind.FILE_SYSTEM, f"file system is {_any_of(have) if have else 'not declared'}, not {wanted}")
 
 
+def has_engine(shape: Shape, view: SiteView) -> Objection | None:
+    """The engine takes what the job is made of."""
+    missing = [_NEEDS[need] for need in shape.needs if need not in view.takes]
+    if not missing:
+        return None
+    return Objection(Kind.ENGINE, f"its engine, {view.site.engine.kind}, takes no {' and no '.join(missing)}")
+
+
 def is_open(shape: Shape, view: SiteView) -> Objection | None:
     """The site takes new jobs."""
     match view.site.admission:
@@ -132,10 +141,12 @@ def fits_pool(shape: Shape, site: Site, pool: Pool, gpu_type: str | None) -> Obj
     return Objection(Kind.POOL_SIZE, text, f"nodes for {shape.tasks - fit} more tasks at {site.name}")
 
 
+_NEEDS = {IMAGES: "container images", SPARK: "Spark applications"}
+
 SiteRule = Callable[[Shape, SiteView], Objection | None]
 PoolRule = Callable[[Shape, Site, Pool, str | None], Objection | None]
 
-LASTING_RULES: tuple[SiteRule, ...] = (is_named, is_in_region, has_not_refused, has_fabric, has_file_system)
+LASTING_RULES: tuple[SiteRule, ...] = (is_named, is_in_region, has_engine, has_not_refused, has_fabric, has_file_system)
 PASSING_RULES: tuple[SiteRule, ...] = (is_open, is_healthy)
 POOL_RULES: tuple[PoolRule, ...] = (has_gpu_type, fits_node, fits_pool)
 """In this order; the first objection of a pool speaks for it."""

@@ -48,6 +48,8 @@ class SiteView:
     is_lost: bool = False
     rooms: Mapping[str, Room] = field(default_factory=dict)
     held: tuple[Held, ...] = ()
+    takes: frozenset[str] = frozenset()
+    """What its engine takes of what not every kind does: see `Shape.needs`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ class Dispatch:
         took += boottime() - began
         while due:
             batch, due = due[: self._batch], due[self._batch :]
-            await self._submit(batch)
+            await self._submit(await self._with_ids(batch))
         is_waiting = self._site.world.count_at(self._site.name, Phase.PLACED) > 0
         return Pause(max(GATHER_S, took * SCAN_SHARE), WAITING_S if is_waiting else IDLE_S)
 
@@ -89,6 +89,19 @@ class Dispatch:
         has_unique_names = site.adapter.capabilities.unique_names
         due = owed.submissions(placed, site.right.epoch, memory.doubts, waiting, has_unique_names, site.federation)
         return [job for job in due if job.id not in self._put_off]
+
+    async def _with_ids(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """Those that have their id, where the site gives it first. For the others it is asked and stored, which makes them due in
+        the next turn: an id that is used before it is stored would be lost with us."""
+        site = self._site
+        if not site.adapter.capabilities.reserves:
+            return jobs
+        without = [job for job in jobs if job.state.attempt.native_id is None]
+        if without:
+            names = [owed.name_of(job, site.federation) for job in without]
+            ids = await site.calls.make("reserve", lambda call: site.adapter.reserve(names, call))
+            await site.write(owed.reserved(without, ids, site.federation))
+        return [job for job in jobs if job.state.attempt.native_id is not None]
 
     async def _submit(self, jobs: Sequence[Job]) -> None:
         """One call for all of them. Who has no answer afterwards is in doubt, and was so already while the call went on."""

@@ -119,7 +119,20 @@ def run_of(job: Job, federation: str, here: Mapping[str, str]) -> Run:
         outputs={output: output_path(name, output) for output in spec.outputs},
         walltime_s=spec.walltime_s,
         claim=claim_path(name),
+        image=spec.image,
+        spark=spec.spark,
+        native_id=attempt.native_id,
     )
+
+
+def reserved(jobs: Iterable[Job], ids: Mapping[str, str], federation: str) -> list[Step]:
+    """Jobs whose runs were given an id before they are submitted."""
+    steps = []
+    for job in jobs:
+        native_id = ids.get(name_of(job, federation))
+        if native_id is not None:
+            steps.append(Step(job, (lifecycle.Reserved(native_id),)))
+    return steps
 
 
 def inputs_here(job: Job, site: str, replicas: Mapping[DatasetId, Mapping[str, Replica]]) -> Mapping[str, str] | None:

@@ -174,9 +174,13 @@ def test_what_is_shown_can_be_put_again(model):
     assert to(parse_json(model, json.dumps(shown).encode())) == value
 
 
+SPARK = b'''{"name": "count", "image": "tools:1",
+  "spark": {"file": "a.jar", "main_class": "org.Count", "arguments": ["1"], "conf": {"a": "b"}}}'''
+
+
 def test_a_job_that_is_shown_can_be_handed_in_again():
     (document,) = parse_documents((CONFIGS / "job.example.yaml").read_text(), default_kind="Job")
-    for body in (document.body, parse_json(JobBody, b'{"name": "hello", "script": "echo hello"}')):
+    for body in (document.body, parse_json(JobBody, b'{"name": "hello", "script": "echo hello"}'), parse_json(JobBody, SPARK)):
         name, spec = job_of(body, pinned)
         assert job_of(parse_json(JobBody, json.dumps(body_of(spec, name=name)).encode()), pinned) == (name, spec)
 
@@ -272,6 +276,10 @@ def test_a_mistake_in_a_document_is_told_with_line_field_and_cure(text, field, l
     [
         ({"command": None}, "command", "such as `command: [sh, -c"),
         ({"script": "#!/bin/sh"}, "script", "leave one of the two out"),
+        ({"spark": {"file": "a.py"}}, "spark", "beside command: leave one of the two out"),
+        ({"command": None, "spark": {"file": "a.py"}, "tasks": 2}, "tasks", "say how many executors"),
+        ({"command": None, "spark": {"file": "a.py", "executors": 0}}, "spark.executors", "use at least 1"),
+        ({"image": ""}, "image", "give at least 1"),
         ({"command": []}, "command", "give at least 1"),
         ({"command": [""]}, "command.0", "name a program"),
         ({"command": ["a\0b"]}, "command.0", "no NUL"),

@@ -1,5 +1,7 @@
 """Hard rules: each says no in words, and what would help."""
 
+from dataclasses import replace
+
 import pytest
 
 from broker.placement.explain import can_ever_fit, why
@@ -15,6 +17,7 @@ CASES = [
     (a_shape(fabric="rdma"), a_view("ams", fabric=Fabric.ETHERNET), "fabric is ethernet, not rdma", ""),
     (a_shape(fabric="infiniband"), a_view("ams", fabric=Fabric.ROCE), "fabric is roce, not infiniband", ""),
     (a_shape(file_system="lustre"), a_view("ams"), "file system is not declared, not lustre", ""),
+    (a_shape(needs=("images",)), a_view("ams"), "its engine, process, takes no container images", ""),
     (a_shape(cpus=12), a_view("ams", cpus=8), "short of 4 cpus on each node of pool cpu", "nodes with 4 cpus more at ams"),
     (a_shape(tasks=9), a_view("ams", cpus=8), "pool cpu holds 8 of 9 tasks when empty", "nodes for 1 more tasks at ams"),
     (a_shape(gpus=1, gpu_types=("h100",)), a_view("ams", gpus={"a100": 8}), "no h100 GPUs in pool cpu", "h100 GPUs at ams"),
@@ -34,6 +37,11 @@ def test_each_rule_says_no_in_words(shape, view, text, cure):
     assert explanation.site is None
 
 
+def test_an_image_goes_where_images_are_taken():
+    takes_images = replace(a_view("fra"), takes=frozenset({"images"}))
+    assert why(a_shape(needs=("images",)), a_world(a_view("ams"), takes_images)).site == "fra"
+
+
 def test_rdma_is_any_fabric_that_has_it():
     for fabric in (Fabric.ROCE, Fabric.INFINIBAND):
         assert why(a_shape(fabric="rdma"), a_world(a_view("ams", fabric=fabric))).site == "ams"
@@ -48,7 +56,7 @@ def test_tasks_use_gpus_of_one_type_that_the_job_takes():
 
 
 def test_a_job_that_fits_nowhere_is_told_so_at_submit():
-    sites = [a_view("ams", cpus=8).site, a_view("fra", cpus=16, region="us").site]
+    sites = [a_view("ams", cpus=8), a_view("fra", cpus=16, region="us")]
     assert can_ever_fit(a_shape(cpus=16), sites) == ()
     assert can_ever_fit(a_shape(cpus=12, regions=("eu",)), sites) == (
         "ams: region is not declared, not eu, short of 4 cpus on each node of pool cpu",
@@ -57,4 +65,4 @@ def test_a_job_that_fits_nowhere_is_told_so_at_submit():
 
 
 def test_a_cordoned_site_could_still_fit_one_day():
-    assert can_ever_fit(a_shape(), [a_view("ams", admission=Admission.CORDONED).site]) == ()
+    assert can_ever_fit(a_shape(), [a_view("ams", admission=Admission.CORDONED)]) == ()

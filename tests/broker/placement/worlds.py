@@ -37,6 +37,7 @@ def a_shape(
     priority: int = 50,
     objective: Weights = FASTEST,
     refused_by: tuple[str, ...] = (),
+    needs: tuple[str, ...] = (),
     **rules: Any,
 ) -> Shape:
     return Shape(
@@ -50,6 +51,7 @@ def a_shape(
         priority=priority,
         max_wait_s=None,
         refused_by=refused_by,
+        needs=needs,
     )
 
 

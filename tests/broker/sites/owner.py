@@ -8,8 +8,10 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from adapters.base import Capabilities, Unreachable
-from adapters.twin import EngineTwin, TwinAdapter
+import pytest
+
+from adapters.base import Capabilities, Run, Unreachable
+from adapters.twin import Behaviour, EngineTwin, TwinAdapter
 from broker.config import Settings
 from broker.context import Context
 from broker.jobs.lifecycle import Event, Placed, fold
@@ -39,8 +41,16 @@ KEYS = Keys(FEDERATION)
 SETTINGS = Settings(federation=FEDERATION, site_lost_after_s=20.0, call_timeout_s=2.0)
 UNIQUE = Capabilities(unique_names=True, refuses_stale_epochs=True, settling_s=1.0)
 NOT_UNIQUE = Capabilities(unique_names=False, settling_s=1.0)
+IDS_FIRST = Capabilities(reserves=True, settling_s=1.0)
 
 BROKERS_CLAIM = "the broker's"
+LONG = Behaviour(seconds=1e6)
+both = pytest.mark.parametrize("capabilities", [UNIQUE, NOT_UNIQUE], ids=["unique", "not-unique"])
+
+
+def lasting(seconds: float) -> Callable[[Run], Behaviour]:
+    """Programs that take so long."""
+    return lambda run: Behaviour(seconds=seconds)
 
 
 def in_virtual_time(scenario: Callable[[Place], Coroutine[Any, Any, None]], capabilities: Capabilities = UNIQUE) -> Place:
