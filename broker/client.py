@@ -132,6 +132,10 @@ class Client:
         """Let a site take no new jobs, or take them again."""
         return await self._call("POST", f"/v1/sites/{_part(site)}/{'cordon' if is_cordoned else 'uncordon'}")
 
+    async def test(self, site: str) -> Json:
+        """Ask each layer of a site now: `{name, checks}`."""
+        return await self._call("POST", f"/v1/sites/{_part(site)}/test")
+
     async def health(self) -> Json:
         """Sites, store and members."""
         return await self._call("GET", "/v1/health")

@@ -32,7 +32,7 @@ async def pass_on(request: web.Request, services: Services, site: str) -> web.St
         headers["Authorization"] = request.headers["Authorization"]
     timeout = ClientTimeout(total=None, sock_connect=CONNECT_S)
     try:
-        theirs = await services.peers.get(f"{member.url}{request.rel_url}", headers=headers, timeout=timeout)
+        theirs = await services.peers.request(request.method, f"{member.url}{request.rel_url}", headers=headers, timeout=timeout)
     except (ClientError, TimeoutError) as error:
         raise Unavailable(f"the broker that works site {site} does not answer: {error}") from error
     async with theirs:

@@ -1,4 +1,4 @@
-"""Whether a site takes new jobs."""
+"""Whether a site takes new jobs, and whether it answers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from aiohttp import web
 
 from broker.api.changes import update
 from broker.api.health import site_health
+from broker.api.peers import pass_on
 from broker.api.services import SERVICES, answer
 from broker.errors import NotFound
+from broker.sites.probe import ask
 from broker.store import keys as kinds
 from topology.site import Admission, Site
 
@@ -26,6 +28,18 @@ async def cordon_site(request: web.Request) -> web.Response:
 async def uncordon_site(request: web.Request) -> web.Response:
     """It takes jobs again."""
     return await _admit(request, Admission.OPEN)
+
+
+@routes.post("/v1/sites/{name}/test")
+async def ask_site(request: web.Request) -> web.StreamResponse:
+    """Ask each of its layers now. What follows from it is left to the probes: one answer proves little."""
+    services, name = request.app[SERVICES], request.match_info["name"]
+    if name not in services.context.world.sites:
+        raise NotFound(f"no site is named {name}")
+    adapter = services.sites.adapter(name)
+    if adapter is None:
+        return await pass_on(request, services, name)
+    return answer({"name": name, "checks": await ask(adapter, services.context.settings.probe_timeout_s)})
 
 
 async def _admit(request: web.Request, admission: Admission) -> web.Response:

@@ -1,4 +1,4 @@
-"""Verbs on what the federation is made of: apply, get, delete, health, cordon, uncordon."""
+"""Verbs on what the federation is made of: apply, get, delete, health, cordon, uncordon, site test."""
 
 from __future__ import annotations
 
@@ -109,6 +109,15 @@ def uncordon(context: typer.Context, site: str) -> None:
     print(f"{site} takes jobs")
 
 
+def ask_site(context: typer.Context, site: str, output: Output = Format.TABLE) -> None:
+    """Ask each layer of a site now: reach, login, scheduler, storage. Exits with 1 when one fails."""
+    session: Session = context.obj
+    answer = session.run(lambda client: client.test(site))
+    show(answer, output, _print_checks)
+    if not all(check["is_ok"] for check in answer["checks"]):
+        raise typer.Exit(1)
+
+
 def _documents(text: str) -> list[tuple[str, str, Json]]:
     """Kind, name and body of each document. Raises Invalid, before anything is sent."""
     from broker.documents import parse_documents
@@ -137,6 +146,15 @@ def _of(item: Json, column: str) -> Any:
 
 def _print_applied(answer: Json) -> None:
     print_table(("kind", "name"), [(each["kind"], each["name"]) for each in answer["items"]])
+
+
+def _print_checks(answer: Json) -> None:
+    rows = [[check["layer"], _verdict(check), f"{check['latency_ms']:.0f} ms", check["message"]] for check in answer["checks"]]
+    print_table(("layer", "answer", "took", "message"), rows)
+
+
+def _verdict(check: Json) -> str:
+    return "ok" if check["is_ok"] else "misconfigured" if check["is_misconfigured"] else "fails"
 
 
 def _print_health(answer: Json) -> None:

@@ -37,6 +37,9 @@ VERBS: tuple[Callable[..., None], ...] = (
 for verb in VERBS:
     app.command()(verb)
 app.command("jobs")(jobs.list_jobs)
+site = typer.Typer(no_args_is_help=True, help="A site at work: test.")
+site.command("test")(federation.ask_site)
+app.add_typer(site, name="site")
 
 
 @app.callback()

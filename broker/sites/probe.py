@@ -8,7 +8,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from adapters.base import AdapterError, Check, Layer
+from adapters.base import AdapterError, Check, Layer, SiteAdapter
 from broker.records import Health, SiteStatus
 from broker.sites import health
 from broker.sites.loops import Pause
@@ -21,6 +21,15 @@ SLOW_SHARE = 0.5
 JITTER = 0.2
 GRACE_S = 0.5
 """An adapter that keeps not to its own deadline is cut off after this much more."""
+
+
+async def ask(adapter: SiteAdapter, timeout_s: float) -> Sequence[Check]:
+    """What each layer of a site answers; one failed check where nothing answers in time."""
+    try:
+        async with asyncio.timeout(timeout_s + GRACE_S):
+            return await adapter.probe(timeout_s)
+    except (TimeoutError, AdapterError) as error:
+        return (Check(Layer.REACH, False, 1000 * timeout_s, str(error) or f"no answer within {timeout_s:g} s"),)
 
 
 class Probe:
@@ -40,7 +49,7 @@ class Probe:
     async def turn(self) -> Pause:
         """One probe."""
         site, clock = self._site, self._site.context.clock
-        checks = await self._ask()
+        checks = await ask(site.adapter, site.context.settings.probe_timeout_s)
         now = clock.now()
         before = site.status.health
 
@@ -55,14 +64,6 @@ class Probe:
             interval /= 2
         pause = interval * self._chance.uniform(1 - JITTER, 1 + JITTER)
         return Pause(pause, pause)
-
-    async def _ask(self) -> Sequence[Check]:
-        timeout_s = self._site.context.settings.probe_timeout_s
-        try:
-            async with asyncio.timeout(timeout_s + GRACE_S):
-                return await self._site.adapter.probe(timeout_s)
-        except (TimeoutError, AdapterError) as error:
-            return (Check(Layer.REACH, False, 1000 * timeout_s, str(error) or f"no answer within {timeout_s:g} s"),)
 
     def _quarantine(self) -> str:
         runs = sorted(self._site.memory.quarantined)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from adapters.base import Layer
 from adapters.twin import Behaviour
 from broker.client import Client
 from broker.clock import SystemClock
@@ -82,6 +83,18 @@ async def test_a_cordoned_site_takes_no_jobs_until_uncordoned_and_applying_it_an
     assert (await fed.wait(job["id"], 10))["phase"] == "succeeded"
     with pytest.raises(NotFound):
         await fed.cordon("osl")
+
+
+async def test_a_site_is_asked_by_its_owner_whoever_was_asked(federation, fed):
+    async with federation.broker() as another, Client(another.url, patience_s=5.0) as other:
+        await fed.put("sites", "ams", federation.site("ams"))
+        assert all(check["is_ok"] for check in (await fed.test("ams"))["checks"])
+        federation.engines["ams"].failing = frozenset({Layer.STORAGE})
+        for client in (fed, other):
+            checks = (await client.test("ams"))["checks"]
+            assert [check["layer"] for check in checks if not check["is_ok"]] == ["storage"]
+        with pytest.raises(NotFound):
+            await other.test("osl")
 
 
 async def test_a_site_with_jobs_is_neither_removed_nor_exchanged(fed, federation, phase_of):

@@ -2,6 +2,8 @@
 
 import pytest
 
+from adapters.base import Layer
+
 FEDERATION = """
 kind: Dataset
 name: corpus
@@ -133,6 +135,13 @@ def test_what_is_registered_is_shown(fed):
     assert fed("cordon", "ams").code == 0
     assert fed("get", "site", "ams", "-o", "json").json["admission"] == "cordoned"
     assert fed("uncordon", "ams").code == 0
+
+
+def test_each_layer_of_a_site_is_asked(fed):
+    said = fed("site", "test", "ams")
+    assert said.code == 0
+    assert [line.split()[:2] for line in said.out.splitlines()[1:]] == [[str(layer), "ok"] for layer in Layer]
+    assert fed("site", "test", "nowhere").code == 3
 
 
 def test_output_is_printed_as_it_is(fed):
