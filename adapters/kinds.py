@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from adapters.base import SiteAdapter
+from adapters.kubernetes.settings import KubernetesSettings
 from adapters.process.adapter import open_process
 from adapters.process.settings import ProcessSettings
 from topology.site import Site
@@ -24,7 +25,14 @@ class Kind:
     takes: frozenset[str] = frozenset()
 
 
+def _open_kubernetes(site: Site, settings: KubernetesSettings, federation: str) -> SiteAdapter:
+    from adapters.kubernetes.adapter import open_kubernetes  # an extra: kubernetes-asyncio
+
+    return open_kubernetes(site, settings, federation)
+
+
 KINDS: Mapping[str, Kind] = {
+    "kubernetes": Kind(KubernetesSettings, _open_kubernetes, frozenset({"images"})),
     "process": Kind(ProcessSettings, open_process),
 }
 

@@ -1,0 +1,376 @@
+"""The adapter to a Kubernetes cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from typing import TypeVar
+
+from adapters.base import (
+    Accepted,
+    Call,
+    Capabilities,
+    Check,
+    NativeId,
+    Observation,
+    Outcome,
+    Refused,
+    Report,
+    Run,
+    RunName,
+    RunRef,
+    SiteState,
+    Unknown,
+    Unreachable,
+)
+from adapters.kubernetes.client import Denied, KubernetesClient, Said
+from adapters.kubernetes.codec import (
+    CANCELLED,
+    FEDERATION,
+    GIVEN_UP,
+    JOBS,
+    NAMESPACES,
+    NODES,
+    PODS,
+    RUN,
+    SPEC,
+    job_of,
+    refusal,
+    spec_hash,
+)
+from adapters.kubernetes.logs import follow_log
+from adapters.kubernetes.probe import Probe
+from adapters.kubernetes.reports import is_over, report_of, started_at, stuck, uid_of_job
+from adapters.kubernetes.rooms import rooms_of
+from adapters.kubernetes.seen import Job, Node, Page, Pod, Thing
+from adapters.kubernetes.settings import Capacity, KubernetesSettings, check
+from adapters.kubernetes.watch import PAGE, Watched, read
+from topology.room import Room
+from topology.site import Site
+
+log = logging.getLogger(__name__)
+
+IN_FLIGHT = 16
+"""Requests at once: an API server shares its time fairly, and makes those wait who ask for more."""
+REFUSALS = (400, 403, 404, 413, 422)
+"""The object was looked at and turned away: https://kubernetes.io/docs/reference/using-api/api-concepts/"""
+LOGS_BEGIN_S = 10.0
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class KubernetesAdapter:
+    """A site's Kubernetes, for one federation."""
+
+    capabilities = Capabilities(settling_s=0.0)
+
+    def __init__(self, site: Site, settings: KubernetesSettings, federation: str, client: KubernetesClient) -> None:
+        self._site, self._settings, self._federation, self._client = site, settings, federation, client
+        namespaces = settings.all_namespaces
+        ours = {"labelSelector": f"{FEDERATION}={federation}"}
+        self._jobs = {name: Watched(client, JOBS.path(name), Job) for name in namespaces}
+        self._pods = {name: Watched(client, PODS.path(name), Pod, ours, keeps=True) for name in namespaces}
+        self._nodes: Watched[Node] | None = None
+        self._others: Watched[Pod] | None = None
+        if settings.capacity is Capacity.NODES:
+            theirs = {
+                "labelSelector": f"{FEDERATION}!={federation}",
+                "fieldSelector": "status.phase!=Succeeded,status.phase!=Failed",
+            }
+            self._nodes = Watched(client, NODES.path(None), Node)
+            self._others = Watched(client, PODS.path(None), Pod, theirs)
+        self._probe = Probe(site, settings, federation, client)
+        self._may_see_namespace = True
+
+    async def reserve(self, names: Collection[RunName], call: Call) -> Mapping[RunName, NativeId]:
+        """See `SiteAdapter.reserve`: an object's name is ours to give, its uid is handed out on acceptance."""
+        return {}
+
+    async def submit(self, runs: Sequence[Run], call: Call) -> Mapping[RunName, Outcome]:
+        """See `SiteAdapter.submit`: one request per run, some at a time."""
+        deadline = _deadline(call)
+        outcomes: dict[RunName, Outcome] = {}
+        failures: list[Unreachable] = []
+
+        async def create(run: Run) -> None:
+            try:
+                outcomes[run.name] = await self._create(run, deadline)
+            except Unreachable as error:
+                failures.append(error)
+                outcomes[run.name] = Unknown(str(error))
+
+        await _some_at_a_time(create, runs)
+        if failures and len(failures) == len(runs):
+            raise failures[0]
+        return outcomes
+
+    async def observe(self, known: Collection[RunRef], call: Call) -> Observation:
+        """See `SiteAdapter.observe`. One small request, which shows that the server answers; all else is kept by watches. Runs
+        that are known and not there cost a listing, so that they are not taken for gone because a watch is late."""
+        deadline = _deadline(call)
+        await self._ready(deadline)
+        life = await self._reach(deadline)
+        began = time.time()
+        if not {ref.name for ref in known} <= self._our_jobs().keys():
+            await self._list_again(deadline)
+        jobs = self._our_jobs()
+        reports = self._reports(jobs)
+        await self._give_up_what_never_starts(jobs, reports, deadline)
+        prefix = f"{self._federation}-"
+        foreign = {
+            job.metadata.name
+            for watched in self._jobs.values()
+            for job in watched.objects.values()
+            if job.metadata.name.startswith(prefix) and not self._is_ours(job)
+        }
+        return Observation(began, True, life, reports, self._rooms(), tuple(sorted(foreign)))
+
+    async def cancel(self, runs: Collection[RunRef], call: Call) -> None:
+        """See `SiteAdapter.cancel`. What has not started is suspended; what runs ends by a deadline of its pods, so that its
+        output stays to be read."""
+        deadline = _deadline(call)
+        await self._ready(deadline)
+        jobs = self._our_jobs()
+        reports = self._reports(jobs)
+        due = [jobs[ref.name] for ref in runs if ref.name in jobs and not reports[ref.name].state.is_over]
+        await _some_at_a_time(lambda job: self._stop(job, CANCELLED, "asked to stop", deadline), due)
+        if not due:
+            await self._reach(deadline)
+
+    async def forget(self, runs: Collection[RunRef], call: Call) -> None:
+        """See `SiteAdapter.forget`: the Job and its pods, with their output, are removed."""
+        deadline = _deadline(call)
+        await self._ready(deadline)
+        jobs = self._our_jobs()
+        reports = self._reports(jobs)
+
+        async def remove(job: Job) -> None:
+            meta = job.metadata
+            body = {"propagationPolicy": "Background", "preconditions": {"uid": meta.uid}}
+            await self._unless_gone("DELETE", JOBS.path(meta.namespace, meta.name), deadline, body)
+            self._jobs[meta.namespace].forget(job.key, meta.uid)
+
+        due = [jobs[ref.name] for ref in runs if ref.name in jobs and reports[ref.name].state.is_over]
+        await _some_at_a_time(remove, due)
+
+    async def logs(self, run: RunRef, task: int, offset: int, follow: bool) -> AsyncIterator[bytes]:
+        """See `SiteAdapter.logs`. Kubernetes counts no bytes: what comes before `offset` is read and thrown away."""
+        await self._ready(time.monotonic() + LOGS_BEGIN_S)
+
+        def state() -> tuple[Report, Sequence[Pod]] | None:
+            job = self._our_jobs().get(run.name)
+            if job is None:
+                return None
+            pods, departed = self._pods_by_job()
+            of_job = pods.get(job.metadata.uid, [])
+            return report_of(job, of_job, departed.get(job.metadata.uid, [])), of_job
+
+        async for chunk in follow_log(self._client, state, task, offset, follow):
+            yield chunk
+
+    async def probe(self, timeout_s: float) -> Sequence[Check]:
+        """See `SiteAdapter.probe`."""
+        return await self._probe.ask(timeout_s)
+
+    async def close(self) -> None:
+        """See `SiteAdapter.close`."""
+        await self._probe.close()
+        await asyncio.gather(*(watched.close() for watched in self._watched()))
+        await self._client.close()
+
+    async def _create(self, run: Run, deadline: float) -> Outcome:
+        """One run's object, or that which has its name."""
+        refused = refusal(run, self._site, self._settings)
+        if refused is not None:
+            return refused
+        namespace = self._settings.namespace_of(run.tenant)
+        try:
+            raw = await self._client.ask(
+                "POST", JOBS.path(namespace), _left(deadline), body=job_of(run, self._site, self._settings)
+            )
+        except Said as said:
+            if said.code == 409:
+                return await self._adopt(run, namespace, deadline)
+            if said.code in REFUSALS:
+                return Refused(f"namespace {namespace}: {said.message or said}")
+            return Unknown(str(said))
+        self._jobs[namespace].put(raw)
+        return Accepted(read(Job, raw, "POST").metadata.uid)
+
+    async def _adopt(self, run: Run, namespace: str, deadline: float) -> Outcome:
+        """The object that has the run's name, if it is the run's own."""
+        path = JOBS.path(namespace, run.name)
+        try:
+            raw = await self._client.ask("GET", path, _left(deadline))
+        except Said as said:
+            return Unknown(f"its name was taken a moment ago, and now: {said}")
+        job = read(Job, raw, path)
+        if job.metadata.labels.get(FEDERATION) != run.federation:
+            return Refused(f"the name {run.name} is taken by a Job that is not ours")
+        if job.metadata.annotations.get(SPEC) != spec_hash(run):
+            return Refused(f"the name {run.name} is taken by another run of ours")
+        if job.metadata.deletion_timestamp is not None:
+            return Unknown(f"a Job {run.name} is being removed")
+        self._jobs[namespace].put(raw)
+        return Accepted(job.metadata.uid)
+
+    async def _stop(self, job: Job, annotation: str, words: str, deadline: float) -> None:
+        """Ask a Job's pods to end, and write down why."""
+        meta = job.metadata
+        alive = [pod for pod in self._pods_by_job()[0].get(meta.uid, []) if not is_over(pod)]
+        change: dict[str, object] = {"metadata": {"annotations": {annotation: words}, "uid": meta.uid}}
+        if not any(started_at(pod) for pod in alive):
+            change["spec"] = {"suspend": True}
+        raw = await self._unless_gone("PATCH", JOBS.path(meta.namespace, meta.name), deadline, change)
+        if raw is not None:
+            self._jobs[meta.namespace].put(raw)
+        if "spec" in change:
+            return
+        for pod in alive:
+            path = PODS.path(pod.metadata.namespace, pod.metadata.name)
+            if started_at(pod):
+                await self._unless_gone("PATCH", path, deadline, {"spec": {"activeDeadlineSeconds": 1}})
+            else:
+                await self._unless_gone("DELETE", path, deadline, {"preconditions": {"uid": pod.metadata.uid}})
+
+    async def _unless_gone(self, method: str, path: str, deadline: float, body: object) -> Mapping[str, object] | None:
+        """The answer; None where the object is gone, or is another one of that name by now. Raises Unreachable."""
+        try:
+            answer: Mapping[str, object] = await self._client.ask(
+                method, path, _left(deadline), body=body, patch=method == "PATCH"
+            )
+            return answer
+        except Said as said:
+            if said.code in (404, 409):
+                return None
+            raise Unreachable(f"{method} {path}: {said}") from said
+
+    async def _give_up_what_never_starts(
+        self, jobs: Mapping[RunName, Job], reports: Mapping[RunName, Report], deadline: float
+    ) -> None:
+        """Stop runs whose image cannot be had: Kubernetes would try for ever."""
+        pods, _ = self._pods_by_job()
+        now = time.time()
+        due: list[tuple[Job, str]] = []
+        for name, report in reports.items():
+            job = jobs[name]
+            if report.state is not SiteState.QUEUED or {CANCELLED, GIVEN_UP} & job.metadata.annotations.keys():
+                continue
+            for pod in pods.get(job.metadata.uid, []):
+                words, is_for_ever = stuck(pod)
+                since = pod.metadata.creation_timestamp or now
+                if words and (is_for_ever or now - since > self._settings.start_patience_s):
+                    due.append((job, words))
+                    break
+        await _some_at_a_time(lambda each: self._stop(each[0], GIVEN_UP, each[1], deadline), due)
+
+    async def _ready(self, deadline: float) -> None:
+        """Returns once every watch has what the server has. Raises Unreachable."""
+        waiting = [watched.ready(_left(deadline)) for watched in self._watched() if not watched.is_fresh]
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _reach(self, deadline: float) -> str:
+        """A question that the server must read from its store. The life: a namespace that was made anew has forgotten all."""
+        path = NAMESPACES.path(None, self._settings.namespace)
+        try:
+            if self._may_see_namespace:
+                return read(Thing, await self._client.ask("GET", path, _left(deadline)), path).metadata.uid
+        except Denied:
+            self._may_see_namespace = False
+        except Said as said:
+            raise Unreachable(f"namespace {self._settings.namespace}: {said}") from said
+        query = {"labelSelector": f"{FEDERATION}={self._federation}", "limit": "1"}
+        try:
+            await self._client.ask("GET", JOBS.path(self._settings.namespace), _left(deadline), query)
+        except Said as said:
+            raise Unreachable(f"namespace {self._settings.namespace}: {said}") from said
+        return ""
+
+    async def _list_again(self, deadline: float) -> None:
+        """Bring what the watches do not have yet: a listing without a version is as new as the store."""
+        for namespace, watched in self._jobs.items():
+            query = {"labelSelector": f"{FEDERATION}={self._federation}", "limit": str(PAGE)}
+            while True:
+                try:
+                    answer = await self._client.ask("GET", JOBS.path(namespace), _left(deadline), query)
+                except Said as said:
+                    raise Unreachable(f"GET {JOBS.path(namespace)}: {said}") from said
+                page = read(Page, answer, JOBS.path(namespace))
+                for raw in page.items:
+                    watched.put(raw)
+                if not page.metadata.continue_:
+                    break
+                query["continue"] = page.metadata.continue_
+
+    def _reports(self, jobs: Mapping[RunName, Job]) -> dict[RunName, Report]:
+        pods, departed = self._pods_by_job()
+        return {
+            name: report_of(job, pods.get(job.metadata.uid, ()), departed.get(job.metadata.uid, ())) for name, job in jobs.items()
+        }
+
+    def _rooms(self) -> dict[str, Room]:
+        if self._nodes is None or self._others is None:
+            return {pool.name: pool.empty for pool in self._site.pools}
+        return rooms_of(self._site.pools, self._settings, self._nodes.objects.values(), self._others.objects.values())
+
+    def _our_jobs(self) -> dict[RunName, Job]:
+        return {
+            job.metadata.name: job for watched in self._jobs.values() for job in watched.objects.values() if self._is_ours(job)
+        }
+
+    def _is_ours(self, job: Job) -> bool:
+        meta = job.metadata
+        return meta.labels.get(FEDERATION) == self._federation and meta.annotations.get(RUN) == meta.name
+
+    def _pods_by_job(self) -> tuple[dict[str, list[Pod]], dict[str, list[Pod]]]:
+        """Pods that are there, and those that are not any more, by the uid of their Job."""
+        uids = {job.metadata.uid for watched in self._jobs.values() for job in watched.objects.values()}
+        present: dict[str, list[Pod]] = defaultdict(list)
+        departed: dict[str, list[Pod]] = defaultdict(list)
+        for watched in self._pods.values():
+            for pod in watched.objects.values():
+                present[uid_of_job(pod)].append(pod)
+            watched.departed = {uid: pod for uid, pod in watched.departed.items() if uid_of_job(pod) in uids}
+            for pod in watched.departed.values():
+                departed[uid_of_job(pod)].append(pod)
+        return present, departed
+
+    def _watched(self) -> list[Watched[Job] | Watched[Pod] | Watched[Node]]:
+        rooms = [watched for watched in (self._nodes, self._others) if watched is not None]
+        return [*self._jobs.values(), *self._pods.values(), *rooms]
+
+
+async def _some_at_a_time(act: Callable[[V], Awaitable[None]], things: Collection[V]) -> None:
+    """Act on each, `IN_FLIGHT` at once; the first failure ends the others."""
+    room = asyncio.Semaphore(IN_FLIGHT)
+
+    async def one(thing: V) -> None:
+        async with room:
+            await act(thing)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for thing in things:
+                group.create_task(one(thing))
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+
+
+def _deadline(call: Call) -> float:
+    return time.monotonic() + call.timeout_s
+
+
+def _left(deadline: float) -> float:
+    return max(deadline - time.monotonic(), 0.001)
+
+
+def open_kubernetes(site: Site, settings: KubernetesSettings, federation: str) -> KubernetesAdapter:
+    """The adapter of a Kubernetes site; nothing is called yet. Raises ValueError for settings that do not fit the site."""
+    check(site, settings)
+    return KubernetesAdapter(site, settings, federation, KubernetesClient(settings))

@@ -1,0 +1,213 @@
+"""Requests to an API server: our login, bounded replies, and one kind of error for each kind of failure."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+from kubernetes_asyncio.client import Configuration
+from kubernetes_asyncio.client.rest import RESTClientObject
+from kubernetes_asyncio.config import ConfigException, load_incluster_config, load_kube_config
+
+from adapters.base import Unreachable
+from adapters.kubernetes.settings import KubernetesSettings
+from adapters.secrets import SecretMissing
+
+MOST_BYTES = 64 * 2**20
+"""Of one reply: a page of 500 objects is a few MiB."""
+MOST_LINE_BYTES = 8 * 2**20
+MERGE_PATCH = "application/merge-patch+json"
+Query = Mapping[str, str]
+
+
+class Misconfigured(Unreachable):
+    """It answered, or could not even be asked, because what we were told of it or of our login is wrong."""
+
+
+class Denied(Misconfigured):
+    """It does not know us, or does not allow us what we asked."""
+
+
+class Said(Exception):
+    """The server's own no. `code` is the HTTP status, `reason` its word for it, `message` its text."""
+
+    def __init__(self, code: int, reason: str, message: str) -> None:
+        super().__init__(f"{code} {reason}: {message}")
+        self.code, self.reason, self.message = code, reason, message
+
+
+class KubernetesClient:
+    """One API server. It logs in with the first request, and again, once, when it is told that its login is no longer good."""
+
+    def __init__(self, settings: KubernetesSettings) -> None:
+        self._settings = settings
+        self._session: tuple[RESTClientObject, Configuration] | None = None
+        self._opening = asyncio.Lock()
+        self._is_closed = False
+
+    async def ask(
+        self, method: str, path: str, timeout_s: float, query: Query | None = None, body: Any = None, patch: bool = False
+    ) -> Any:
+        """The JSON that it answers. Raises Said for its no, Denied where it does not let us, Unreachable for all else."""
+        what = f"{method} {path}"
+        try:
+            async with asyncio.timeout(timeout_s), self.reply(method, path, query, body, patch) as reply:
+                raw = await read_bounded(reply, MOST_BYTES)
+        except TimeoutError as error:
+            raise Unreachable(f"{what}: no answer within {timeout_s:g} s") from error
+        except _LOST as error:
+            raise Unreachable(f"{what}: the connection was cut: {error!r}") from error
+        return parsed(what, raw)
+
+    @asynccontextmanager
+    async def reply(
+        self, method: str, path: str, query: Query | None = None, body: Any = None, patch: bool = False
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A reply that says yes, to be read by the caller, who sets the time it may take. Raises as `ask`, but for what happens
+        while it is read."""
+        what = f"{method} {path}"
+        response = await self._send(method, path, query, body, patch)
+        if response.status == 401:
+            # tokens and certificates expire: perhaps a newer one is where the last one was
+            response.close()
+            await self._log_in_again()
+            response = await self._send(method, path, query, body, patch)
+        async with response:
+            if response.status >= 300:
+                await _raise_no(what, response)
+            yield response
+
+    async def close(self) -> None:
+        """Give back connections."""
+        self._is_closed = True
+        await self._log_in_again()
+
+    async def _send(
+        self, method: str, path: str, query: Query | None, body: Any, patch: bool
+    ) -> aiohttp.ClientResponse:
+        """One request. Where the proof of what failed is, see `adapters/kubernetes/README.md`."""
+        what = f"{method} {path}"
+        session, configuration = await self._logged_in()
+        headers = {"Accept": "application/json", "Content-Type": MERGE_PATCH if patch else "application/json"}
+        token = (await configuration.auth_settings()).get("BearerToken", {}).get("value")
+        if token:
+            headers["Authorization"] = token
+        no_limit = aiohttp.ClientTimeout(total=None, sock_connect=None)
+        try:
+            response = await session.request(
+                method, f"{configuration.host}{path}", query_params=dict(query or {}), headers=headers, body=body,
+                _preload_content=False, _request_timeout=no_limit,
+            )  # fmt: skip
+        except (aiohttp.ClientConnectorCertificateError, ssl.SSLError) as error:
+            raise Misconfigured(f"{what}: the server's certificate is not to be trusted, see ca_file: {error}") from error
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
+            raise Misconfigured(f"{configuration.host} is no address of an API server") from error
+        except _LOST as error:
+            raise Unreachable(f"{what}: {error or repr(error)}") from error
+        assert isinstance(response, aiohttp.ClientResponse)
+        return response
+
+    async def _logged_in(self) -> tuple[RESTClientObject, Configuration]:
+        async with self._opening:
+            if self._is_closed:
+                raise Unreachable("the adapter was closed")
+            if self._session is None:
+                configuration = await self._configuration()
+                try:
+                    self._session = RESTClientObject(configuration), configuration
+                except (OSError, ssl.SSLError) as error:
+                    raise Misconfigured(f"our certificate or the server's cannot be read: {error}") from error
+            return self._session
+
+    async def _log_in_again(self) -> None:
+        async with self._opening:
+            session, self._session = self._session, None
+        if session is not None:
+            await session[0].close()
+
+    async def _configuration(self) -> Configuration:
+        """Address and login as they are now where the settings point to."""
+        configuration, settings = Configuration(), self._settings
+        try:
+            if settings.kubeconfig is not None:
+                await load_kube_config(settings.kubeconfig, settings.context, configuration, persist_config=False)
+            elif settings.in_cluster:
+                load_incluster_config(configuration)  # type: ignore[no-untyped-call]
+            elif settings.server is not None:
+                configuration.host = settings.server.url.rstrip("/")
+                configuration.ssl_ca_cert = settings.server.ca_file
+                configuration.api_key["BearerToken"] = f"Bearer {settings.server.token.read()}"
+        except SecretMissing as error:
+            raise Misconfigured(f"the token: {error}") from error
+        except (ConfigException, OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+            where = settings.kubeconfig or "this pod's service account"
+            raise Misconfigured(f"{where} does not say how to log in: {error or repr(error)}") from error
+        return configuration
+
+
+_LOST = (aiohttp.ClientError, OSError, TimeoutError)
+
+
+async def read_bounded(reply: aiohttp.ClientResponse, most: int) -> bytes:
+    """The whole reply. Raises Unreachable for one that does not end."""
+    parts, size = [], 0
+    async for part in reply.content.iter_chunked(2**16):
+        size += len(part)
+        if size > most:
+            raise Unreachable(f"{reply.url.path}: the answer has more than {most} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def lines(reply: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Each line as it comes. Raises Unreachable for one that does not end."""
+    rest = bytearray()
+    async for part in reply.content.iter_any():
+        rest += part
+        while (end := rest.find(b"\n")) >= 0:
+            line = bytes(rest[:end])
+            del rest[: end + 1]
+            if line.strip():
+                yield line
+        if len(rest) > MOST_LINE_BYTES:
+            raise Unreachable(f"{reply.url.path}: a line has more than {MOST_LINE_BYTES} bytes")
+
+
+def parsed(what: str, raw: bytes) -> Any:
+    """JSON, or Unreachable with the beginning of what came instead."""
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise Unreachable(f"{what}: no JSON in the answer, which begins {raw[:60]!r}") from error
+
+
+async def _raise_no(what: str, response: aiohttp.ClientResponse) -> None:
+    """Raises what the reply says."""
+    try:
+        async with asyncio.timeout(5):
+            raw = await read_bounded(response, 2**20)
+    except _LOST:
+        raw = b""
+    try:
+        status = json.loads(raw)
+        reason, message = str(status.get("reason", "")), str(status.get("message", ""))
+        is_status = status.get("kind") == "Status"
+    except (ValueError, AttributeError, RecursionError):
+        is_status, reason, message = False, response.reason or "", raw[:200].decode(errors="replace")
+    code = response.status
+    if code == 401:
+        raise Denied(f"{what}: it does not know our login (401): renew the token or certificate")
+    if code == 403 and (not is_status or " cannot " in message):
+        raise Denied(f"{what}: our login may not do this (403): {message}")
+    if code == 429:
+        after = response.headers.get("Retry-After", "")
+        wait = f", ask again in {after} s" if after else ""
+        raise Unreachable(f"{what}: it has too much to do (429){wait}: {message}")
+    if not is_status:
+        raise Unreachable(f"{what}: status {code} and no words of an API server: {message!r}")
+    raise Said(code, reason, message)
