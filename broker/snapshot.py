@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from adapters.kinds import takes
-from broker.jobs.model import JobState, Phase, Shape
+from broker.jobs.model import Attempt, JobState, Phase, Shape
 from broker.placement.view import Held, PlanInput, QueuedClass, SiteView
 from broker.records import Booking, SiteStatus
 from broker.world import Job, World
@@ -104,7 +104,7 @@ class Snapshots:
         for job in self.world.at(site.name, *HOLDING):
             item = known.get(id(job))
             if item is None:
-                size = _size(job, len(job.state.attempts))
+                size = _size(job, job.state.attempt)
                 item = known[id(job)] = _Known(job, self._sizes.setdefault(size, size), expected_end(job.state))
             group = ends.get(id(item.size))
             if group is None:
@@ -116,9 +116,9 @@ class Snapshots:
     def _unresolved(self, site: str) -> list[Held]:
         """Attempts that were given up while the site could not be reached may still run there."""
         sizes = [
-            _size(job, number)
+            _size(job, attempt)
             for name, number in self.world.unresolved.get(site, {})
-            if (job := self.world.jobs.get(name)) and number <= len(job.state.attempts)
+            if (job := self.world.jobs.get(name)) and (attempt := job.state.attempt_of(number))
         ]
         return [Held(size.pool, size.task, size.tasks, (math.inf,)) for size in sizes]
 
@@ -139,6 +139,5 @@ def expected_end(state: JobState) -> float:
     return started + cost.run_hours * 3600
 
 
-def _size(job: Job, number: int) -> _Size:
-    attempt = job.state.attempts[number - 1]
+def _size(job: Job, attempt: Attempt) -> _Size:
     return _Size(attempt.pool, job.spec.resources.on(attempt.gpu_type), job.spec.tasks)

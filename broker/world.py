@@ -38,7 +38,7 @@ class Job:
     def is_asked_to_end(self) -> bool:
         """Whether its wish is to cancel it, or to stop its current attempt; one that has ended need not be stopped."""
         stop, state = self.wish.stop, self.state
-        is_stopped = stop is not None and state.phase.is_at_site and stop.attempt == len(state.attempts)
+        is_stopped = stop is not None and state.phase.is_at_site and stop.attempt == state.number
         return self.wish.cancel is not None or is_stopped
 
 

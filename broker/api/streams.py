@@ -28,12 +28,14 @@ async def job_logs(request: web.Request) -> web.StreamResponse:
     """Bytes of one task's output from `offset` on; with `follow` until the task ends. `attempt` is the last unless named."""
     services = request.app[SERVICES]
     job = await job_of_request(request)
-    number = whole_number(request, "attempt", len(job.state.attempts), 0, max(len(job.state.attempts), 0))
+    number = whole_number(request, "attempt", job.state.number, 0, job.state.number)
     if not number:
         raise InConflict(f"job {job.id} was not placed yet, so it has written nothing; see `fed why {job.id}`")
     task = whole_number(request, "task", 0, 0, max(job.spec.tasks - 1, 0))
     offset = whole_number(request, "offset", 0, 0, LARGEST_OFFSET)
-    attempt = job.state.attempts[number - 1]
+    attempt = job.state.attempt_of(number)
+    if attempt is None:
+        raise NotFound(f"attempt {number} of job {job.id} was withdrawn before it was sent, so it has written nothing")
     adapter = services.sites.adapter(attempt.site)
     if adapter is None:
         return await pass_on(request, services, attempt.site)

@@ -29,7 +29,7 @@ def job_view(job: Job, now: float, reason: str = "") -> Shown:
         "tenant": wish.tenant,
         "phase": state.phase,
         "site": attempt.site if attempt and not is_pending else None,
-        "attempt": len(state.attempts),
+        "attempt": state.number,
         "reason": state.reason or (reason if is_pending else ""),
         "created_at": wish.created_at,
         "started_at": attempt.started_at if attempt else None,
@@ -40,6 +40,7 @@ def job_view(job: Job, now: float, reason: str = "") -> Shown:
         "outputs": [str(dataset) for dataset in state.outputs],
         "is_cancel_asked": wish.cancel is not None,
         "attempts": [_attempt_view(each) for each in state.attempts],
+        "attempts_folded": state.folded,
     }
 
 

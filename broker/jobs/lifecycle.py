@@ -9,8 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from broker.jobs.model import Attempt, Decision, End, JobState, Phase
+from broker.jobs.model import Attempt, Decision, End, Ending, JobState, Phase
 from topology.dataset import DatasetId
+
+KEPT_WITHDRAWN = 5
+"""So many of the newest attempts that were withdrawn unsent are told one by one; older ones are only counted, so that a job whose
+sites come and go has a record that ends."""
 
 
 class ImpossibleEvent(Exception):
@@ -136,8 +140,10 @@ def step(job: JobState, event: Event) -> JobState:
         raise ImpossibleEvent(f"{type(event).__name__} with an attempt's end while job {job.id} is {job.phase} and has none open")
     match event:
         case Placed(at, site, pool, gpu_type, decision):
-            attempt = Attempt(len(job.attempts) + 1, site, pool, at, gpu_type, decision)
-            return replace(job, phase=phase, attempts=(*job.attempts, attempt), not_before=None, reason="")
+            attempt = Attempt(job.number + 1, site, pool, at, gpu_type, decision)
+            kept = _kept(job.attempts)
+            folded = job.folded + len(job.attempts) - len(kept)
+            return replace(job, phase=phase, attempts=(*kept, attempt), folded=folded, not_before=None, reason="")
         case Staged(at):
             return replace(job, phase=phase, attempts=_with(job, staged_at=at))
         case Reserved(native_id):
@@ -162,6 +168,13 @@ def fold(job: JobState, events: Iterable[Event]) -> JobState:
     for event in events:
         job = step(job, event)
     return job
+
+
+def _kept(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    """The attempts without the older ones that were withdrawn before any site heard of them."""
+    unsent = [each.number for each in attempts if each.staged_at is None and each.end and each.end.ending is Ending.WITHDRAWN]
+    old = set(unsent[:-KEPT_WITHDRAWN])
+    return tuple(each for each in attempts if each.number not in old) if old else attempts
 
 
 def _with(job: JobState, **changes: Any) -> tuple[Attempt, ...]:

@@ -257,7 +257,8 @@ class JobState:
     """What has become of a job. One writer at a time: the leader while pending, else the owner of the attempt's site.
 
     No stored state means pending: `JobState(id)`. Invariant: a phase at a site has an attempt without an end (one with an
-    end only while collecting); attempts but the last have ended.
+    end only while collecting); attempts but the last have ended. Numbers grow by one and are never used again; those of
+    `folded` attempts, of which no site ever heard, are missing in `attempts`.
     """
 
     id: str
@@ -267,6 +268,22 @@ class JobState:
     not_before: float | None = None
     finished_at: float | None = None
     outputs: tuple[DatasetId, ...] = ()
+    folded: int = 0
+    """How many attempts were withdrawn before they were sent and are no longer told one by one."""
+
+    @property
+    def number(self) -> int:
+        """The number of the current, or last, attempt; 0 before the first placement."""
+        return self.attempts[-1].number if self.attempts else 0
+
+    @property
+    def withdrawn(self) -> int:
+        """How many attempts the broker has taken back."""
+        return self.folded + sum(1 for each in self.attempts if each.end and each.end.ending is Ending.WITHDRAWN)
+
+    def attempt_of(self, number: int) -> Attempt | None:
+        """The attempt of that number; None for one that was folded, or is yet to come."""
+        return next((attempt for attempt in self.attempts if attempt.number == number), None)
 
     @property
     def attempt(self) -> Attempt:

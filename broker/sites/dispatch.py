@@ -192,7 +192,7 @@ class Dispatch:
         """Forget the answers whose attempt is no longer placed: they, or something newer, are stored. So goes the doubt."""
         for name, answer in list(self._answers.items()):
             job = self._site.world.jobs.get(answer.job)
-            if job is None or job.state.phase is not Phase.PLACED or len(job.state.attempts) != answer.attempt:
+            if job is None or job.state.phase is not Phase.PLACED or job.state.number != answer.attempt:
                 del self._answers[name]
                 self._site.memory.doubts.pop(name, None)
 

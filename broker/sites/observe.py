@@ -74,8 +74,8 @@ class Observe:
         for job in site.world.at(site.name, *OPEN):
             state = job.state
             item = self._known.get(job.id)
-            if item is None or item.attempt != len(state.attempts):
-                item = Known(len(state.attempts), site.ref(job))
+            if item is None or item.attempt != state.number:
+                item = Known(state.number, site.ref(job))
             if item.accepted_seen is None and state.phase is not Phase.PLACED:
                 item.accepted_seen = now
                 item.ref = RunRef(item.ref.name, state.attempt.native_id)
@@ -90,7 +90,7 @@ class Observe:
         nowhere: dict[RunName, Job] = {}
         for job in site.world.at(site.name, *OPEN):
             item = self._known.get(job.id)
-            name = item.ref.name if item and item.attempt == len(job.state.attempts) else owed.name_of(job, site.federation)
+            name = item.ref.name if item and item.attempt == job.state.number else owed.name_of(job, site.federation)
             report = reports.get(name)
             if report is None or report.reason is EndReason.CLAIMED:
                 if item and item.ref.name == name and self._is_nowhere(item, report, seen, now):

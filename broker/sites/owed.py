@@ -291,15 +291,13 @@ def unresolved(job: Job, now: float) -> Unresolved:
 
 def standing(state: JobState | None, number: int, site: str) -> Standing:
     """What a listed run, attempt `number` of the job with this stored state, is to us."""
-    if state is None or not 1 <= number <= len(state.attempts):
+    attempt = state.attempt_of(number) if state else None
+    if state is None or attempt is None or attempt.site != site:
         return Standing.UNREADABLE
-    attempt = state.attempts[number - 1]
-    if attempt.site != site:
-        return Standing.UNREADABLE
-    is_open = number == len(state.attempts) and state.phase.is_at_site
+    is_open = number == state.number and state.phase.is_at_site
     return Standing.CURRENT if is_open else Standing.ENDED
 
 
 def name_of(job: Job, federation: str) -> str:
     """The name of the current attempt's run."""
-    return run_name(federation, job.id, len(job.state.attempts))
+    return run_name(federation, job.id, job.state.number)

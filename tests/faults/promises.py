@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from adapters.base import RunName
 from broker.jobs.lifecycle import NEXT
-from broker.jobs.model import Ending, JobSpec, JobState, Phase, Wish, parse_run_name, run_name
+from broker.jobs.model import Attempt, Ending, JobSpec, JobState, Phase, Wish, parse_run_name, run_name
 from broker.records import Booking, Holder, Unresolved
 from broker.sites.layout import output_path
 from broker.snapshot import HOLDING
@@ -130,7 +130,7 @@ class Promises:
             elif self._trace.is_on:
                 self._trace.add(f"{kind} {'/'.join(names)}: {value}")
         for state in states:
-            self._changed(state, (state.id, len(state.attempts)) in notes, revision)
+            self._changed(state, (state.id, state.number) in notes, revision)
         if removed:
             self._removed(changes)
 
@@ -144,14 +144,15 @@ class Promises:
             self.breaks(f"{name} starts, though its attempt was given up: {self._superseded[name]}")
         job, number = self._parsed(name)
         state = self.states.get(job)
-        if state is None or len(state.attempts) < number:
+        if state is None or state.number < number:
             self.breaks(f"{name} starts, and no stored attempt is its own")
 
     def forgotten(self, site: str, name: RunName) -> None:
         """A site is told that it may clean up a run."""
         job, number = self._parsed(name)
         state = self.states.get(job)
-        if state is None or len(state.attempts) < number or state.attempts[number - 1].end is None:
+        attempt = state.attempt_of(number) if state else None
+        if attempt is None or attempt.end is None:
             self.breaks(f"{site} is told to forget {name}, whose end is not stored")
 
     def at_end(self) -> None:
@@ -185,7 +186,7 @@ class Promises:
     def _changed(self, state: JobState, is_noted: bool, revision: int) -> None:
         old = self.states.get(state.id, JobState(state.id))
         if self._trace.is_on:
-            attempt = f", attempt {len(state.attempts)} at {state.attempts[-1].site}" if state.attempts else ""
+            attempt = f", attempt {state.number} at {state.attempts[-1].site}" if state.attempts else ""
             self._trace.add(f"job {state.id}: {old.phase} -> {state.phase}{attempt} {state.reason} (revision {revision})")
         self.states[state.id] = state
         self._check_writer(old)
@@ -194,9 +195,12 @@ class Promises:
             return
         if state.phase not in REACHABLE[old.phase]:
             self.breaks(f"job {state.id} went from {old.phase} to {state.phase}")
-        grown = len(state.attempts) - len(old.attempts)
+        grown = state.number - old.number
         may_grow = (0, 1) if old.phase is Phase.PENDING else (0,)
-        if grown not in may_grow or state.attempts[: len(old.attempts) - 1] != old.attempts[:-1]:
+        told = len(state.attempts) + state.folded == state.number
+        earlier = [each for each in old.attempts[:-1] if state.attempt_of(each.number) != each]
+        changed = [each for each in earlier if state.attempt_of(each.number) or not _is_unsent(each)]
+        if grown not in may_grow or not told or changed:
             self.breaks(f"job {state.id}: its earlier attempts changed")
         if grown == 1:
             self._check_room(state)
@@ -241,7 +245,7 @@ class Promises:
     def _check_ended(self, state: JobState) -> None:
         job, spec = state.id, self.spec(state.id)
         self._check_verdict(state, spec)
-        names = [run_name(self._keys.federation, job, number + 1) for number in range(len(state.attempts))]
+        names = [run_name(self._keys.federation, job, number + 1) for number in range(state.number)]
         if state.phase is Phase.SUCCEEDED:
             if self._starts[names[-1]] != 1:
                 self.breaks(f"job {job} succeeded, and its last attempt was started {self._starts[names[-1]]} times")
@@ -254,7 +258,7 @@ class Promises:
         may_have = (*MAY_HAVE_RUN, *((Ending.WITHDRAWN,) if self._was_asked(state) else ()))
         again = [attempt for attempt in state.attempts[:-1] if attempt.end and attempt.end.ending in may_have]
         if runs > 1 + len(again):
-            self.breaks(f"job {job} was run {runs} times in {len(state.attempts)} attempts")
+            self.breaks(f"job {job} was run {runs} times in {state.number} attempts")
 
     def _check_verdict(self, state: JobState, spec: JobSpec) -> None:
         """How the job ended is what its program did, or what its user asked for, or what its retries allow."""
@@ -302,11 +306,12 @@ class Promises:
         """All that is placed in the pool, and what may still run there, fits its nodes."""
         attempt = state.attempt
         held = [other for other in self.states.values() if other.phase in HOLDING]
-        numbers = [(other.id, len(other.attempts)) for other in held]
+        numbers = [(other.id, other.number) for other in held]
         numbers += [(note.job, note.attempt) for note in self.unresolved.values()]
         total = Resources()
         for job, number in numbers:
-            at = self.states[job].attempts[number - 1]
+            at = self.states[job].attempt_of(number)
+            assert at
             if (at.site, at.pool) == (attempt.site, attempt.pool):
                 spec = self.spec(job)
                 total = total + spec.resources.on(at.gpu_type) * spec.tasks
@@ -327,3 +332,7 @@ class Promises:
         parsed = parse_run_name(self._keys.federation, name)
         assert parsed
         return parsed
+
+
+def _is_unsent(attempt: Attempt) -> bool:
+    return attempt.staged_at is None and attempt.end is not None and attempt.end.ending is Ending.WITHDRAWN

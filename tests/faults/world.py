@@ -298,8 +298,8 @@ class World:
 
     def _stopped(self, wish: Wish) -> Wish:
         """The job is to go on elsewhere."""
-        attempts = len(self.promises.states.get(wish.id, JobState(wish.id)).attempts)
-        return replace(wish, stop=Stop(attempts, Ask("ada", "elsewhere, please", self.clock.now()))) if attempts else wish
+        number = self.promises.states.get(wish.id, JobState(wish.id)).number
+        return replace(wish, stop=Stop(number, Ask("ada", "elsewhere, please", self.clock.now()))) if number else wish
 
     async def _ask(self, what: Callable[[Services], Awaitable[T]]) -> T:
         """Ask any broker that listens, as often as it takes."""

@@ -87,6 +87,26 @@ def test_a_requeued_job_keeps_its_story_and_waits_for_its_delay():
     assert (again.attempt.number, again.reason, again.not_before) == (2, "", None)
 
 
+def test_a_job_that_is_withdrawn_again_and_again_keeps_a_short_record_and_new_numbers():
+    back = Requeued("the site is lost", End(2.0, Ending.WITHDRAWN))
+    job = fold(JobState("j1"), (*STRAIGHT[:4], EVENTS[6]))
+    for _ in range(1000):
+        job = fold(job, (Placed(1.0, "ams", "cpu"), back))
+    job = step(job, Placed(3.0, "ams", "cpu"))
+    # the first was at a site and is kept; of the thousand withdrawn ones the newest five are; the last is open
+    assert [attempt.number for attempt in job.attempts] == [1, *range(997, 1002), 1002]
+    assert (job.number, job.folded, job.withdrawn) == (1002, 995, 1000)
+    assert (job.attempt_of(996), job.attempt_of(1003)) == (None, None)
+
+
+def test_an_attempt_that_a_site_may_have_heard_of_is_never_folded():
+    back = Requeued("its input went", End(3.0, Ending.WITHDRAWN))
+    job = JobState("j1")
+    for _ in range(20):
+        job = fold(job, (Placed(1.0, "ams", "cpu"), Staged(2.0), back))
+    assert ([attempt.number for attempt in job.attempts], job.folded) == ([*range(1, 21)], 0)
+
+
 @given(st.lists(st.sampled_from(EVENTS), max_size=40))
 def test_whatever_happens_a_terminal_phase_stays_and_only_the_last_attempt_is_open(events):
     job = JobState("j1")

@@ -35,3 +35,10 @@ def test_what_the_broker_took_back_is_never_counted():
     lost = End(10.0, Ending.SITE_LOST)
     assert decide(Retry(attempts=2), withdrawn, lost) == Requeued("site-lost", lost, 11.0)
     assert isinstance(decide(Retry(attempts=1), withdrawn, End(10.0, Ending.WITHDRAWN)), Requeued)
+
+
+def test_what_was_taken_back_waits_longer_each_time_but_never_for_ever():
+    # 1 s after the first, 8 s after the fourth, five minutes after the hundredth
+    back = End(10.0, Ending.WITHDRAWN)
+    events = [decide(Retry(), job_after(*[Ending.WITHDRAWN] * before), back) for before in (0, 3, 99)]
+    assert [event.not_before for event in events] == [11.0, 18.0, 310.0]
