@@ -1,0 +1,1 @@
+"""Slurm, by its REST daemon or its command line."""

@@ -1,0 +1,228 @@
+"""The adapter to a Slurm cluster, whichever way it is spoken to."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+from adapters.base import (
+    Call,
+    Capabilities,
+    Check,
+    Layer,
+    NativeId,
+    Observation,
+    Outcome,
+    Refused,
+    Report,
+    Run,
+    RunName,
+    RunRef,
+    SiteState,
+    Unreachable,
+)
+from adapters.commands import Commands, open_commands
+from adapters.slurm import batch, codec
+from adapters.slurm.codec import Job, Listing
+from adapters.slurm.commandline import CommandLine
+from adapters.slurm.files import CommandFiles, Files, LocalFiles
+from adapters.slurm.rest import Rest
+from adapters.slurm.settings import SlurmSettings
+from topology.site import Site
+
+LOGS_TIMEOUT_S = 20.0
+FOLLOW_EVERY_S = 0.2
+LOOK_EVERY_S = 2.0
+"""How often following output asks whether the run is over: only a run that was killed has left no mark of its end."""
+
+
+class Face(Protocol):
+    """One way to speak to Slurm. Every call raises Unreachable and nothing else."""
+
+    async def submit(self, submissions: Sequence[batch.Submission], timeout_s: float) -> Mapping[RunName, Outcome]:
+        """Every name given is answered."""
+
+    async def listing(self, prefix: str, timeout_s: float) -> Listing:
+        """Nodes and jobs; all of this user's whose name begins with `prefix`."""
+
+    async def cancel(self, jobs: Collection[Job], timeout_s: float) -> None:
+        """Over already is not an error."""
+
+    async def history(self, names: Collection[RunName], timeout_s: float) -> Sequence[Job]:
+        """What accounting says of these."""
+
+    async def checks(self, partitions: Collection[str], timeout_s: float) -> list[Check]:
+        """REACH, LOGIN and SCHEDULER, as far as they go."""
+
+    async def close(self) -> None:
+        """Give back connections."""
+
+
+class SlurmAdapter:
+    """A site's Slurm cluster, for one federation."""
+
+    def __init__(
+        self, face: Face, files: Files, site: Site, settings: SlurmSettings, federation: str, commands: Commands | None = None
+    ) -> None:
+        self.capabilities = Capabilities(history=settings.history, settling_s=0.0)
+        self._face = face
+        self._files = files
+        self._commands = commands
+        self._site = site
+        self._settings = settings
+        self._federation = federation
+        self._storage = storage_of(site, settings)
+        self._forgotten: frozenset[tuple[str, str, float | None]] = frozenset()
+
+    async def reserve(self, names: Collection[RunName], call: Call) -> Mapping[RunName, NativeId]:
+        """See `SiteAdapter.reserve`: Slurm gives ids on acceptance."""
+        return {}
+
+    async def submit(self, runs: Sequence[Run], call: Call) -> Mapping[RunName, Outcome]:
+        """See `SiteAdapter.submit`. Slurm takes any name twice: of two jobs of one name the claim stops one."""
+        outcomes: dict[RunName, Outcome] = {}
+        submissions = []
+        for run in runs:
+            if reason := codec.objection(run, self._site.pools):
+                outcomes[run.name] = Refused(reason)
+            else:
+                submissions.append(batch.submission(run, self._storage, self._settings))
+        if submissions:
+            outcomes.update(await self._face.submit(submissions, call.timeout_s))
+        return outcomes
+
+    async def observe(self, known: Collection[RunRef], call: Call) -> Observation:
+        """See `SiteAdapter.observe`. What is known and not listed is looked for in what runs noted of their end, then in accounting."""
+        began, deadline = time.time(), time.monotonic() + call.timeout_s
+        listing = await self._list(call.timeout_s)
+        self._forgotten &= {job.identity for job in listing.jobs}
+        jobs = [job for job in listing.jobs if job.identity not in self._forgotten]
+        reports = codec.reports_of(jobs, self._federation)
+        gone = [run.name for run in known if run.name not in reports and run.name.startswith(f"{self._federation}-")]
+        gone = [name for name in gone if name not in {name for name, *_ in self._forgotten}]
+        if gone:
+            reports |= await self._past(gone, deadline)
+        rooms = codec.rooms_of(listing, self._federation, self._site.pools, self._settings, began)
+        return Observation(began, True, listing.life, reports, rooms, codec.foreign_names(jobs, self._federation))
+
+    async def cancel(self, runs: Collection[RunRef], call: Call) -> None:
+        """See `SiteAdapter.cancel`. By name: every job that has it."""
+        names, deadline = {run.name for run in runs}, time.monotonic() + call.timeout_s
+        listing = await self._list(call.timeout_s)
+        jobs = [job for job in self._ours(listing, names) if not codec.state_of(job).is_over]
+        if jobs:
+            await self._face.cancel(jobs, _left(deadline))
+
+    async def forget(self, runs: Collection[RunRef], call: Call) -> None:
+        """See `SiteAdapter.forget`. Slurm forgets by itself; until then this adapter leaves them out. Logs stay."""
+        names, deadline = {run.name for run in runs}, time.monotonic() + call.timeout_s
+        listing = await self._list(call.timeout_s)
+        jobs = self._ours(listing, names)
+        live = {job.name for job in jobs if not codec.state_of(job).is_over}
+        over = [job for job in jobs if job.name not in live]
+        self._forgotten |= {job.identity for job in over}
+        await self._files.clean({batch.own_directory(self._storage, job.name) for job in over}, _left(deadline))
+
+    async def logs(self, run: RunRef, task: int, offset: int, follow: bool) -> AsyncIterator[bytes]:
+        """See `SiteAdapter.logs`."""
+        log = batch.log_path(self._storage, run.name, task)
+        end = batch.log_end_path(self._storage, run.name, task)
+        looked, is_over = time.monotonic(), False
+        while True:
+            chunk = await self._files.chunk(log, end, offset, LOGS_TIMEOUT_S)
+            if chunk.content:
+                yield chunk.content
+                offset += len(chunk.content)
+            elif chunk.has_end or is_over or not follow:
+                return
+            else:
+                await asyncio.sleep(FOLLOW_EVERY_S)
+                if time.monotonic() > looked + LOOK_EVERY_S:
+                    is_over = await self._is_over(run.name)
+                    looked = time.monotonic()
+
+    async def probe(self, timeout_s: float) -> Sequence[Check]:
+        """See `SiteAdapter.probe`."""
+        partitions = {str(self._settings.place_of(pool.name).partition) for pool in self._site.pools}
+        checks = await self._face.checks(partitions, timeout_s)
+        if not checks[-1].is_ok:
+            return checks
+        began = time.monotonic()
+        try:
+            message = await self._files.objection(self._storage, timeout_s)
+        except Unreachable as error:
+            message = str(error)
+        return [*checks, Check(Layer.STORAGE, not message, 1000 * (time.monotonic() - began), message)]
+
+    async def close(self) -> None:
+        """See `SiteAdapter.close`."""
+        await self._face.close()
+        if self._commands is not None:
+            await self._commands.close()
+
+    async def _list(self, timeout_s: float) -> Listing:
+        return await self._face.listing(f"{self._federation}-", timeout_s)
+
+    def _ours(self, listing: Listing, names: Collection[RunName]) -> list[Job]:
+        return [job for job in listing.jobs if job.name in names and codec.is_ours(job, self._federation)]
+
+    async def _is_over(self, name: RunName) -> bool:
+        """A run that is nowhere is over as well."""
+        report = codec.reports_of(self._ours(await self._list(LOGS_TIMEOUT_S), {name}), self._federation).get(name)
+        return report is None or report.state.is_over
+
+    async def _past(self, names: Sequence[RunName], deadline: float) -> dict[RunName, Report]:
+        """Reports of runs that left Slurm's memory: they were over for longer than `MinJobAge`, or a crash lost them."""
+        paths = {batch.end_path(self._storage, name): name for name in names}
+        notes = await self._files.small(list(paths), _left(deadline))
+        reports = {paths[path]: report for path, note in notes.items() if (report := codec.report_of_note(paths[path], note))}
+        rest = [name for name in names if name not in reports]
+        if self._settings.history and rest:
+            jobs = await self._face.history(rest, _left(deadline))
+            reports |= {
+                name: report
+                for name, report in codec.reports_of_past(jobs, self._federation).items()
+                if report.state.is_over or report.state is SiteState.UNKNOWN
+            }
+        return reports
+
+
+def storage_of(site: Site, settings: SlurmSettings) -> PurePosixPath:
+    """Where tasks see the site's storage. Raises ValueError where neither `mount` nor the URL says."""
+    if settings.mount:
+        return PurePosixPath(settings.mount)
+    path = unquote(urlsplit(site.storage.url).path)
+    if not path.startswith("/"):
+        raise ValueError(f"storage.url: {site.storage.url} has no path: say in `mount` where nodes see it")
+    return PurePosixPath(path)
+
+
+def open_slurm(site: Site, settings: SlurmSettings, federation: str) -> SlurmAdapter:
+    """The adapter of a Slurm site; nothing is called yet. Raises ValueError for settings that cannot work."""
+    commands = open_commands(settings.command) if settings.command else None
+    face: Face = Rest(settings.rest, settings.history) if settings.rest else CommandLine(_given(commands))
+    return SlurmAdapter(face, files_of(site, settings, commands), site, settings, federation, commands)
+
+
+def files_of(site: Site, settings: SlurmSettings, commands: Commands | None) -> Files:
+    """How to read what runs leave. Raises ValueError where there is no way."""
+    if commands is not None:
+        return CommandFiles(commands)
+    url = urlsplit(site.storage.url)
+    if url.scheme != "file" or url.netloc:
+        raise ValueError(f"storage.url: {site.storage.url} is not on this machine: give `command` as well, to read logs by")
+    return LocalFiles(storage_of(site, settings), Path(unquote(url.path)))
+
+
+def _given(commands: Commands | None) -> Commands:
+    if commands is None:
+        raise ValueError("give rest, command or both")
+    return commands
+
+
+def _left(deadline: float) -> float:
+    return max(deadline - time.monotonic(), 0.01)

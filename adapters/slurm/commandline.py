@@ -1,0 +1,90 @@
+"""Slurm by its commands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+
+from adapters.base import Check, Layer, Outcome, RunName, Unknown, Unreachable
+from adapters.commands import Commands, Completed, probe_login
+from adapters.slurm import commandline_codec as codec
+from adapters.slurm.batch import Submission
+from adapters.slurm.codec import Job, Listing
+
+RUNS_PER_COMMAND = 25
+COMMANDS_AT_ONCE = 4
+
+
+class CommandLine:
+    """One site's Slurm, through commands run here or at a login node."""
+
+    def __init__(self, commands: Commands) -> None:
+        self._commands = commands
+
+    async def submit(self, submissions: Sequence[Submission], timeout_s: float) -> Mapping[RunName, Outcome]:
+        """Many by each command, a few commands at once. A command without an end leaves its own unknown."""
+        gate = asyncio.Semaphore(COMMANDS_AT_ONCE)
+        outcomes: dict[RunName, Outcome] = {}
+
+        async def send(part: Sequence[Submission]) -> None:
+            async with gate:
+                try:
+                    done = await self._sh(codec.submit_script(part), timeout_s)
+                    outcomes.update(codec.submit_outcomes(part, done.stdout.decode(errors="replace")))
+                except Unreachable as error:
+                    outcomes.update({each.name: Unknown(str(error)) for each in part})
+
+        parts = [submissions[at : at + RUNS_PER_COMMAND] for at in range(0, len(submissions), RUNS_PER_COMMAND)]
+        async with asyncio.TaskGroup() as group:
+            for part in parts:
+                group.create_task(send(part))
+        return outcomes
+
+    async def listing(self, prefix: str, timeout_s: float) -> Listing:
+        """Nodes, then this user's jobs, by one command. Raises Unreachable."""
+        done = await self._sh(codec.list_script(prefix), timeout_s)
+        if done.code:
+            raise Unreachable(f"squeue: {done.said}")
+        return codec.listing_from_text(done.stdout.decode(errors="replace"))
+
+    async def cancel(self, jobs: Collection[Job], timeout_s: float) -> None:
+        """By id, and each only where it still has its name. Raises Unreachable."""
+        done = await self._sh(codec.cancel_script(jobs), timeout_s)
+        if done.code:
+            raise Unreachable(f"scancel: {done.said}")
+
+    async def history(self, names: Collection[RunName], timeout_s: float) -> Sequence[Job]:
+        """What accounting says of these names. Raises Unreachable."""
+        done = await self._sh(codec.history_script(names), timeout_s)
+        if done.code:
+            raise Unreachable(f"sacct: {done.said}")
+        return codec.history_from_text(done.stdout.decode(errors="replace"))
+
+    async def checks(self, partitions: Collection[str], timeout_s: float) -> list[Check]:
+        """REACH, LOGIN and SCHEDULER, as far as they go."""
+        checks = await probe_login(self._commands, timeout_s)
+        if not checks[-1].is_ok:
+            return checks
+        began = asyncio.get_running_loop().time()
+
+        def took_ms() -> float:
+            return 1000 * (asyncio.get_running_loop().time() - began)
+
+        try:
+            done = await self._sh(codec.PARTITIONS_SCRIPT, timeout_s)
+        except Unreachable as error:
+            return [*checks, Check(Layer.SCHEDULER, False, took_ms(), str(error))]
+        said = done.stdout.decode(errors="replace")
+        if done.code and codec.is_login_failure(done.said):
+            return [*checks[:-1], Check(Layer.LOGIN, False, took_ms(), done.said, is_misconfigured=True)]
+        if done.code:
+            return [*checks, Check(Layer.SCHEDULER, False, took_ms(), done.said)]
+        lacks = sorted(set(partitions) - {word.strip("*") for word in said.split()})
+        message = f"Slurm has no partition {', '.join(lacks)}" if lacks else ""
+        return [*checks, Check(Layer.SCHEDULER, not lacks, took_ms(), message, is_misconfigured=bool(lacks))]
+
+    async def close(self) -> None:
+        """The commands are closed by who opened them."""
+
+    async def _sh(self, text: str, timeout_s: float) -> Completed:
+        return await self._commands.run(["sh", "-s"], stdin=text.encode(), timeout_s=timeout_s)

@@ -1,0 +1,243 @@
+"""Slurm by its REST daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import aiohttp
+
+from adapters.base import Check, Layer, Outcome, RunName, Unknown, Unreachable
+from adapters.secrets import SecretMissing
+from adapters.slurm import rest_codec as codec
+from adapters.slurm.batch import Submission
+from adapters.slurm.codec import Job, Listing
+from adapters.slurm.settings import RestSettings
+
+MOST_REPLY_BYTES = 256 * 2**20
+CHUNK_BYTES = 2**16
+PROMPT_S = 2.0
+"""22.05 answers alike where it knows no token and where the controller is away: at once, and after its timeouts of seconds."""
+
+
+class LoginFailed(Unreachable):
+    """slurmrestd or the controller does not take our token."""
+
+
+class Rest:
+    """One site's slurmrestd."""
+
+    def __init__(self, settings: RestSettings, has_history: bool) -> None:
+        self._settings = settings
+        self._has_history = has_history
+        self._version: str | None = settings.version
+        self._session: aiohttp.ClientSession | None = None
+        self._gate = asyncio.Semaphore(settings.connections)
+
+    async def submit(self, submissions: Sequence[Submission], timeout_s: float) -> Mapping[RunName, Outcome]:
+        """One request each, a few at once. What was not sent for want of time is unknown as well: nobody sends it later."""
+        outcomes: dict[RunName, Outcome] = {}
+        try:
+            async with asyncio.timeout(timeout_s):
+                version = await self._known_version()
+                async with asyncio.TaskGroup() as group:
+                    for each in submissions:
+                        group.create_task(self._submit(each, version, outcomes))
+        except TimeoutError:
+            pass
+        except Unreachable as error:
+            return {each.name: Unknown(str(error)) for each in submissions}
+        late = Unknown(f"no answer within {timeout_s:.3g} s")
+        return {each.name: outcomes.get(each.name, late) for each in submissions}
+
+    async def listing(self, prefix: str, timeout_s: float) -> Listing:
+        """Three requests: nodes first, then jobs. Raises Unreachable."""
+        async with _limit(timeout_s):
+            nodes = await self._get("nodes")
+            jobs = await self._get("jobs")
+            diag = await self._get("diag")
+        found = codec.listing_from_json(nodes, jobs, diag)
+        return replace(found, jobs=codec.ours_of(found.jobs, self._settings.user))
+
+    async def cancel(self, jobs: Collection[Job], timeout_s: float) -> None:
+        """One request each, a few at once. Raises Unreachable."""
+        try:
+            async with _limit(timeout_s), asyncio.TaskGroup() as group:
+                for job in jobs:
+                    group.create_task(self._cancel(job))
+        except ExceptionGroup as errors:
+            raise _first(errors) from errors
+
+    async def history(self, names: Collection[RunName], timeout_s: float) -> Sequence[Job]:
+        """What accounting says of these names, in one request. Raises Unreachable."""
+        async with _limit(timeout_s):
+            version = await self._known_version()
+            since = f"uts{int(time.time()) - 7 * 86400}"
+            path = f"/slurmdb/{version}/jobs?job_name={','.join(names)}&start_time={since}"
+            return codec.history_from_json(self._sound(*await self._ask("GET", path)))
+
+    async def checks(self, partitions: Collection[str], timeout_s: float) -> list[Check]:
+        """REACH, LOGIN and SCHEDULER, as far as they go."""
+        began = time.monotonic()
+
+        def check(layer: Layer, message: str = "", is_misconfigured: bool = False) -> Check:
+            return Check(layer, not message, 1000 * (time.monotonic() - began), message, is_misconfigured)
+
+        reached: list[Check] = []
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._known_version()
+                reached = [check(Layer.REACH)]
+                if message := self._token_objection():
+                    return [*reached, check(Layer.LOGIN, message, is_misconfigured=True)]
+                ping = await self._get("ping")
+                reached.append(check(Layer.LOGIN))
+                if not codec.is_up(ping):
+                    return [*reached, check(Layer.SCHEDULER, "no controller answers slurmrestd")]
+                lacks = sorted(set(partitions) - codec.partitions_of(await self._get("partitions")))
+                message = f"Slurm has no partition {', '.join(lacks)}" if lacks else ""
+                return [*reached, check(Layer.SCHEDULER, message, is_misconfigured=bool(lacks))]
+        except LoginFailed as error:
+            return [*(reached or [check(Layer.REACH)]), check(Layer.LOGIN, str(error), is_misconfigured=True)]
+        except (Unreachable, TimeoutError) as error:
+            message = str(error) or f"no answer within {timeout_s:.3g} s"
+            if not reached:
+                return [check(Layer.REACH, message)]
+            return [*reached[:1], *([check(Layer.LOGIN)] if len(reached) == 1 else reached[1:]), check(Layer.SCHEDULER, message)]
+
+    async def close(self) -> None:
+        """Give back connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _submit(self, each: Submission, version: str, outcomes: dict[RunName, Outcome]) -> None:
+        try:
+            status, reply = await self._ask("POST", f"/slurm/{version}/job/submit", codec.job_body(each, version))
+            self._admitted(status, reply, 0.0)
+            outcomes[each.name] = codec.submit_outcome(status, reply)
+        except Unreachable as error:
+            outcomes[each.name] = Unknown(str(error))
+
+    async def _cancel(self, job: Job) -> None:
+        status, reply = await self._ask("DELETE", f"/slurm/{await self._known_version()}/job/{job.id}")
+        number, _ = codec.error_of(reply)
+        if number not in (codec.NO_SUCH_JOB, codec.ENDED_ALREADY):
+            self._sound(status, reply)
+
+    async def _get(self, what: str) -> Any:
+        began = time.monotonic()
+        status, reply = await self._ask("GET", f"/slurm/{await self._known_version()}/{what}")
+        self._admitted(status, reply, time.monotonic() - began)
+        return self._sound(status, reply)
+
+    async def _known_version(self) -> str:
+        """The newest dialect that it speaks, asked for once."""
+        if self._version is None:
+            for version in codec.VERSIONS:
+                status, _ = await self._ask("GET", f"/slurm/{version}/ping")
+                if status != 404:
+                    self._version = version
+                    break
+            else:
+                raise Unreachable(f"{self._settings.url} speaks none of {', '.join(codec.VERSIONS)}: is it slurmrestd?")
+        return self._version
+
+    async def _ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """Status and JSON. Raises Unreachable for anything else."""
+        url = self._settings.url.rstrip("/") + path
+        async with self._gate:
+            try:
+                async with self._client().request(method, url, json=body, headers=self._headers()) as response:
+                    content = await _bounded(response)
+                    if response.status == 404:
+                        return 404, None
+                    return response.status, self._read(response, content)
+            except SecretMissing as error:
+                raise LoginFailed(f"the token is missing: {error}") from error
+            except (aiohttp.ClientError, OSError, ValueError) as error:
+                raise Unreachable(f"{method} {path}: {type(error).__name__}: {error}") from error
+
+    def _read(self, response: aiohttp.ClientResponse, content: bytes) -> Any:
+        """The reply as JSON; what it means where it is none. Raises Unreachable."""
+        if response.status == 401:
+            raise LoginFailed("slurmrestd does not take our token (401): check rest.user and rest.token")
+        if response.status in (403, 511):
+            raise LoginFailed(f"slurmrestd does not let us in ({response.status}): renew the token with `scontrol token`")
+        if response.status == 429 or response.status == 503:
+            again = response.headers.get("Retry-After", "a while")
+            raise Unreachable(f"slurmrestd is asked too much ({response.status}): to be asked again after {again}")
+        try:
+            return json.loads(content)
+        except ValueError as error:
+            kind = response.headers.get("Content-Type", "no type")
+            said = content[:80].decode(errors="replace")
+            cure = "is rest.url a slurmrestd?"
+            raise Unreachable(f"slurmrestd answered {response.status} with {kind}, no JSON: {said!r}; {cure}") from error
+
+    def _admitted(self, status: int, reply: Any, took_s: float) -> None:
+        """Raises LoginFailed for what 22.05 says at once of a token that the controller does not take."""
+        number, words = codec.error_of(reply)
+        if status == 500 and number == codec.UNSPECIFIED and took_s < PROMPT_S:
+            expired = self._token_objection()
+            raise LoginFailed(expired or f"the controller does not take our token: renew it with `scontrol token` ({words})")
+
+    def _sound(self, status: int, reply: Any) -> Any:
+        """A reply without errors. Raises Unreachable for any other."""
+        number, words = codec.error_of(reply)
+        if status != 200 or number:
+            raise Unreachable(f"slurmrestd answered {status}: {words or 'nothing of use'} ({number})")
+        return reply
+
+    def _headers(self) -> dict[str, str]:
+        return {"X-SLURM-USER-NAME": self._settings.user, "X-SLURM-USER-TOKEN": self._settings.token.read()}
+
+    def _token_objection(self) -> str:
+        """Why our token cannot be good, by its own words."""
+        try:
+            ends = codec.expires_at(self._settings.token.read())
+        except SecretMissing as error:
+            return f"the token is missing: {error}"
+        if ends is not None and ends < time.time():
+            return f"the token expired {time.time() - ends:.0f} s ago: renew it with `scontrol token`"
+        return ""
+
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=self._settings.connections)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None))
+        return self._session
+
+
+@contextlib.asynccontextmanager
+async def _limit(timeout_s: float) -> AsyncIterator[None]:
+    """Raises Unreachable when the time is up."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError as error:
+        raise Unreachable(f"slurmrestd did not answer within {timeout_s:.3g} s") from error
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first of what went wrong side by side."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    """All of a reply. Raises Unreachable for one without end."""
+    chunks, size = [], 0
+    async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MOST_REPLY_BYTES:
+            raise Unreachable(f"slurmrestd answers without end: more than {MOST_REPLY_BYTES} bytes")
+    return b"".join(chunks)

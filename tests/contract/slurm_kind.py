@@ -1,0 +1,228 @@
+"""Real Slurm clusters under the contract: one by its commands, one with accounting by its REST daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from adapters.base import Capabilities, Layer, SiteAdapter
+from adapters.commands import Commands, Completed, LocalCommands
+from adapters.slurm.adapter import SlurmAdapter, files_of, open_slurm
+from adapters.slurm.commandline import CommandLine
+from adapters.slurm.rest import Rest
+from adapters.slurm.settings import SlurmSettings
+from tests.contract.adapters import POOLS, Does
+from tests.engines.running import running
+from tests.engines.slurm.cluster import Cluster, missing
+from topology.site import Engine, Pool, Site, Storage
+
+
+class _SlurmKind:
+    """A cluster that all tests share; storage and federation are of each test alone."""
+
+    name = ""
+    is_real = True
+    runs_programs = True
+    terminates_with = (signal.SIGTERM, signal.SIGKILL)
+    time_step_s = 1.0
+    keeps_what_it_accepts = False
+    capabilities: Capabilities
+
+    @staticmethod
+    def missing() -> str:
+        return missing()
+
+    def __init__(self, folder: Path) -> None:
+        self.federation = f"f{secrets.token_hex(4)}"
+        self.cluster = self._cluster()
+        self.storage = folder / "storage"
+        self.storage.mkdir()
+        for part in (folder, *folder.parents[:2]):
+            part.chmod(0o755)
+        self._gates = folder / "gates"
+        self._gates.mkdir()
+
+    def adapter(self, federation: str | None = None) -> SiteAdapter:
+        return self._open(federation=federation)
+
+    def program(self, run: str, does: Does) -> tuple[str, ...]:
+        parts = [f"printf %s '{does.output}'"]
+        parts += [f"sleep {does.seconds}"] if does.seconds else []
+        parts += [f"while [ ! -e {self._gates / run} ]; do sleep 0.02; done"] if does.waits else []
+        parts += [f"kill -{does.signal} $$" if does.signal else f"exit {does.exit_code}"]
+        return ("sh", "-c", "; ".join(parts))
+
+    def let_go(self, run: str) -> None:
+        (self._gates / run).touch()
+
+    def claim(self, path: str) -> None:
+        target = self.storage / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text("given up by the broker\n")
+
+    def has_claim(self, path: str) -> bool:
+        return (self.storage / path).exists()
+
+    async def pause(self) -> None:
+        await asyncio.sleep(0.05)
+
+    async def restart(self) -> None:
+        """A kill before the state is saved loses jobs: `tests/engines/slurm/test_faults.py` shows it."""
+        self.cluster.wait_saved()
+        self.cluster.end("slurmctld", signal.SIGKILL)
+        self.cluster.start_controller()
+
+    @asynccontextmanager
+    async def silent(self) -> AsyncIterator[None]:
+        self.cluster.send("slurmctld", signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.cluster.send("slurmctld", signal.SIGCONT)
+
+    @asynccontextmanager
+    async def broken(self, layer: Layer) -> AsyncIterator[SiteAdapter]:
+        match layer:
+            case Layer.SCHEDULER:
+                self.cluster.end("slurmctld")
+                try:
+                    yield self._open()
+                finally:
+                    self.cluster.start_controller()
+                    self.cluster.wait_idle()
+            case Layer.STORAGE:
+                away = self.storage.rename(self.storage.with_name("away"))
+                try:
+                    yield self._open()
+                finally:
+                    away.rename(self.storage)
+            case _:
+                async with self._no_way_in(layer) as adapter:
+                    yield adapter
+
+    async def end(self) -> None:
+        self.cluster.end_jobs(self.federation)
+
+    def _site(self, settings: Mapping[str, Any], pools: Sequence[Pool] = POOLS) -> Site:
+        return Site("ams", Engine("slurm", settings), tuple(pools), Storage(f"file://{self.storage}"))
+
+    def _open(self, settings: Mapping[str, Any] | None = None, federation: str | None = None) -> SiteAdapter:
+        site = self._site(settings or self._settings())
+        return open_slurm(site, SlurmSettings.model_validate(site.engine.settings), federation or self.federation)
+
+    def _cluster(self) -> Cluster:
+        raise NotImplementedError
+
+    def _settings(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _no_way_in(self, layer: Layer) -> Any:
+        raise NotImplementedError
+
+
+class SlurmCliKind(_SlurmKind):
+    """By sbatch, squeue and the others."""
+
+    name = "slurm-cli"
+    capabilities = Capabilities(settling_s=0.0)
+
+    def counted(self) -> tuple[SiteAdapter, Callable[[], int]]:
+        settings = SlurmSettings.model_validate(self._settings())
+        site = self._site({})
+        commands = _CountingCommands(self.cluster.environment)
+        files = files_of(site, settings, commands)
+        return SlurmAdapter(CommandLine(commands), files, site, settings, self.federation), lambda: commands.requests
+
+    def _cluster(self) -> Cluster:
+        return alpha()
+
+    def _settings(self) -> dict[str, Any]:
+        return {"command": {"kind": "local", "env": dict(self.cluster.environment)}}
+
+    @asynccontextmanager
+    async def _no_way_in(self, layer: Layer) -> AsyncIterator[SiteAdapter]:
+        if layer is Layer.REACH:
+            yield self._open({"command": {"kind": "local", "env": {"PATH": "/nowhere"}}})
+            return
+        self.cluster.end("munged")
+        try:
+            yield self._open()
+        finally:
+            self.cluster.start_munge()
+
+
+class SlurmRestKind(_SlurmKind):
+    """By slurmrestd with a JWT; files are read at their path."""
+
+    name = "slurm-rest"
+    capabilities = Capabilities(history=True, settling_s=0.0)
+
+    def counted(self) -> tuple[SiteAdapter, Callable[[], int]]:
+        settings = SlurmSettings.model_validate(self._settings())
+        site = self._site({})
+        rest = _CountingRest(settings.rest, settings.history)
+        files = files_of(site, settings, None)
+        return SlurmAdapter(rest, files, site, settings, self.federation), lambda: rest.requests
+
+    def _cluster(self) -> Cluster:
+        return beta()
+
+    def _settings(self, **rest: Any) -> dict[str, Any]:
+        token = self.storage.parent / "token"
+        if not token.exists():
+            token.write_text(self.cluster.token())
+        given = {"url": self.cluster.url, "user": self.cluster.user, "token": {"file": str(token)}, **rest}
+        return {"rest": given, "history": True}
+
+    @asynccontextmanager
+    async def _no_way_in(self, layer: Layer) -> AsyncIterator[SiteAdapter]:
+        if layer is Layer.REACH:
+            self.cluster.end("slurmrestd")
+            try:
+                yield self._open()
+            finally:
+                self.cluster.start_rest()
+            return
+        wrong = self.storage.parent / "wrong"
+        wrong.write_text("no-token-of-theirs")
+        yield self._open(self._settings(token={"file": str(wrong)}))
+
+
+class _CountingCommands(LocalCommands):
+    """One that counts the commands it runs."""
+
+    requests = 0
+
+    async def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> Completed:
+        self.requests += 1
+        return await super().run(argv, stdin=stdin, timeout_s=timeout_s)
+
+
+class _CountingRest(Rest):
+    """One that counts its requests."""
+
+    requests = 0
+
+    async def _ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        self.requests += 1
+        return await super()._ask(method, path, body)
+
+
+def alpha() -> Cluster:
+    """The cluster without accounting."""
+    return running("slurm-alpha", lambda folder: _started(Cluster(folder, "alpha")))
+
+
+def beta() -> Cluster:
+    """The one with it."""
+    return running("slurm-beta", lambda folder: _started(Cluster(folder, "beta", has_accounting=True)))
+
+
+def _started(cluster: Cluster) -> Cluster:
+    cluster.start()
+    return cluster

@@ -1,0 +1,375 @@
+"""A real Slurm cluster on loopback: its own munge, controller, three nodes, REST daemon and, if asked, accounting."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from broker.store.embedded import ending_with_us, free_ports
+
+START_S = 60.0
+STOP_S = 20.0
+SAVES_WITHIN_S = 30.0
+PROGRAMS = ("munged", "slurmctld", "slurmd", "slurmrestd", "slurmdbd", "mariadbd", "mariadb-install-db", "sbatch", "sacct")
+NODES = (("cpu", 2, {}), ("gpu", 1, {"a100": 2, "h100": 1}))
+"""Partition, nodes, GPUs of each. A node has 4 cpus and 8 GiB: what the contract's pools say."""
+REST_USER = "nobody"
+"""slurmrestd refuses to be root."""
+
+
+def missing() -> str:
+    """What this machine lacks to run it; empty when nothing."""
+    lacks = [program for program in PROGRAMS if _path_of(program) is None]
+    return f"no {', '.join(lacks)}: run tests/engines/slurm/build.sh as root" if lacks else ""
+
+
+class Cluster:
+    """One cluster with all it needs below `folder`. Ends what it started by pid, and nothing else."""
+
+    def __init__(self, folder: Path, name: str = "alpha", has_accounting: bool = False) -> None:
+        self.folder = folder
+        self.name = name
+        self.has_accounting = has_accounting
+        self.user = pwd.getpwuid(os.getuid()).pw_name
+        count = sum(nodes for _, nodes, _ in NODES)
+        self._controller_port, self._dbd_port, self.rest_port, *self._node_ports = free_ports(3 + count)
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        for part in ("etc", "state", "log", "run", "spool", "rest"):
+            (folder / part).mkdir(parents=True)
+        folder.chmod(0o755)
+
+    @property
+    def conf(self) -> Path:
+        """Its slurm.conf."""
+        return self.folder / "etc" / "slurm.conf"
+
+    @property
+    def url(self) -> str:
+        """Of slurmrestd."""
+        return f"http://127.0.0.1:{self.rest_port}"
+
+    @property
+    def node_names(self) -> Sequence[str]:
+        """In the order of `NODES`."""
+        return [f"{self.name}-n{number}" for number in range(1, len(self._node_ports) + 1)]
+
+    def start(self) -> None:
+        """Start all of it, and wait until every node is idle and REST answers."""
+        self._write_keys()
+        self._write_conf()
+        self._start("munged", self._munged())
+        self._wait("munge's socket", (self.folder / "run" / "munge.sock").exists)
+        if self.has_accounting:
+            self._start_accounting()
+        self.start_controller()
+        for node in self.node_names:
+            self.start_node(node)
+        self.start_rest()
+        self.wait_idle()
+
+    def stop(self) -> None:
+        """See `RealEngine.stop`: jobs first, then daemons, the last started first."""
+        if self.is_running("slurmctld"):
+            self.send("slurmctld", signal.SIGCONT)
+            self.command("scancel", f"--user={self.user}", check=False)
+            self._wait("jobs to end", lambda: not self.command("squeue", "-h", "-o", "%A", check=False).strip(), must=False)
+        for name in reversed(list(self._processes)):
+            self.send(name, signal.SIGCONT)
+            self.end(name)
+
+    def command(self, *argv: str, check: bool = True) -> str:
+        """What a Slurm command prints."""
+        done = subprocess.run(argv, env=self.environment, capture_output=True, text=True, timeout=60, check=check)
+        return done.stdout
+
+    def end_jobs(self, federation: str) -> None:
+        """Cancel what this federation left."""
+        rows = (line.split(" ", 1) for line in self.command("squeue", "-h", "-o", "%A %j").splitlines())
+        ids = [number for number, name in rows if name.startswith(f"{federation}-")]
+        if ids:
+            self.command("scancel", *ids)
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """In which Slurm's commands find this cluster."""
+        return {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "SLURM_CONF": str(self.conf), "LC_ALL": "C.UTF-8"}
+
+    def token(self, lifespan_s: int = 86400) -> str:
+        """A JWT of our user."""
+        said = self.command("scontrol", "token", f"username={self.user}", f"lifespan={lifespan_s}")
+        return said.strip().removeprefix("SLURM_JWT=")
+
+    def start_controller(self) -> None:
+        """Start slurmctld and wait until it answers."""
+        self._start("slurmctld", ["slurmctld", "-D", "-f", str(self.conf)])
+        self._wait("slurmctld", lambda: "UP" in self.command("scontrol", "ping", check=False))
+
+    def start_node(self, node: str) -> None:
+        """Start the slurmd of this node."""
+        (self.folder / "spool" / node).mkdir(exist_ok=True)
+        self._start(node, ["slurmd", "-D", "-f", str(self.conf), "-N", node])
+
+    def start_rest(self) -> None:
+        """Start slurmrestd and wait until it listens."""
+        apis = "openapi/v0.0.38,openapi/dbv0.0.38" if self.has_accounting else "openapi/v0.0.38"
+        command = ["slurmrestd", "-f", str(self.conf), "-a", "rest_auth/jwt", "-s", apis]
+        if os.getuid() == 0:
+            command += ["-u", REST_USER, "-g", grp.getgrgid(pwd.getpwnam(REST_USER).pw_gid).gr_name]
+        self._start("slurmrestd", [*command, f"127.0.0.1:{self.rest_port}"], SLURM_JWT="daemon")
+        self._wait("slurmrestd", lambda: _listens(self.rest_port))
+
+    def wait_idle(self) -> None:
+        """Wait until every node can take jobs."""
+
+        def all_up() -> bool:
+            states = self.command("sinfo", "-h", "-N", "-o", "%T", check=False).split()
+            return len(states) == len(self.node_names) and all(state in ("idle", "mixed", "allocated") for state in states)
+
+        self._wait("nodes", all_up)
+
+    def wait_saved(self) -> None:
+        """Wait until slurmctld has written to disk all that it knows now; it does so within five seconds of a change."""
+        state, began = self.folder / "state" / "job_state", time.time()
+        self.command("scontrol", "update", f"NodeName={self.node_names[0]}", f"Comment=seen {began}")
+        self._wait("state to be saved", lambda: state.exists() and state.stat().st_mtime > began, must=False, within_s=7.0)
+
+    def is_running(self, name: str) -> bool:
+        """Whether this daemon was started and lives."""
+        process = self._processes.get(name)
+        return process is not None and process.poll() is None
+
+    def send(self, name: str, number: int) -> None:
+        """To one daemon: `slurmctld`, `slurmrestd`, `munged`, the name of a node ..."""
+        if self.is_running(name):
+            self._processes[name].send_signal(number)
+
+    def end(self, name: str, number: int = signal.SIGTERM) -> None:
+        """End one daemon and wait until it is gone."""
+        process = self._processes.pop(name)
+        process.send_signal(number)
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def start_munge(self) -> None:
+        """Start munged again."""
+        self._start("munged", self._munged())
+        self._wait("munge's socket", (self.folder / "run" / "munge.sock").exists)
+
+    def _start(self, name: str, command: Sequence[str], **environment: str) -> None:
+        assert not self.is_running(name), f"{name} runs already"
+        path = _path_of(command[0])
+        assert path is not None, f"{command[0]} is not installed"
+        with (self.folder / "log" / f"{name}.out").open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                ending_with_us([path, *command[1:]]),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**self.environment, **environment},
+                start_new_session=True,
+            )
+
+    def _wait(self, what: str, holds: Callable[[], bool], must: bool = True, within_s: float = START_S) -> None:
+        deadline = time.monotonic() + within_s
+        while not holds():
+            if time.monotonic() > deadline:
+                assert not must, f"{self.name}: no {what} within {within_s} s; see {self.folder}/log"
+                return
+            time.sleep(0.02)
+
+    def _munged(self) -> Sequence[str]:
+        run, log = self.folder / "run", self.folder / "log"
+        return [
+            "munged",
+            "--foreground",
+            *(["--force"] if os.getuid() == 0 else []),
+            f"--key-file={self.folder}/etc/munge.key",
+            f"--socket={run}/munge.sock",
+            f"--pid-file={run}/munged.pid",
+            f"--log-file={log}/munged.log",
+            f"--seed-file={run}/munged.seed",
+            "--num-threads=4",
+        ]
+
+    def _write_keys(self) -> None:
+        for name, size in (("munge.key", 1024), ("jwt.key", 32)):
+            path = self.folder / "etc" / name
+            path.touch(mode=0o600)
+            path.write_bytes(os.urandom(size))
+
+    def _write_conf(self) -> None:
+        etc, run, log = (self.folder / part for part in ("etc", "run", "log"))
+        names, ports = iter(self.node_names), iter(self._node_ports)
+        nodes, gres, partitions = [], [], []
+        for partition, count, gpus in NODES:
+            own = [next(names) for _ in range(count)]
+            has = ",".join(f"gpu:{kind}:{number}" for kind, number in gpus.items())
+            nodes += [
+                f"NodeName={name} NodeHostname=localhost NodeAddr=127.0.0.1 Port={next(ports)} CPUs=4 RealMemory=8192"
+                f"{' Gres=' + has if has else ''} State=UNKNOWN"
+                for name in own
+            ]
+            gres += [
+                f"NodeName={name} Name=gpu Type={kind} File={self._device(f'{name}-{kind}{number}')}"
+                for name in own
+                for kind, total in gpus.items()
+                for number in range(total)
+            ]
+            partitions.append(
+                f"PartitionName={partition} Nodes={','.join(own)} MaxTime=600 DefaultTime=60 DefMemPerCPU=100 State=UP"
+                f"{' Default=YES' if partition == 'cpu' else ''}"
+            )
+        (etc / "gres.conf").write_text("\n".join(gres) + "\n")
+        self.conf.write_text(
+            "\n".join(
+                [
+                    f"ClusterName={self.name}",
+                    "SlurmctldHost=localhost(127.0.0.1)",
+                    f"SlurmUser={self.user}",
+                    f"SlurmdUser={self.user}",
+                    f"SlurmctldPort={self._controller_port}",
+                    "AuthType=auth/munge",
+                    f"AuthInfo=socket={run}/munge.sock",
+                    "CredType=cred/munge",
+                    "AuthAltTypes=auth/jwt",
+                    f"AuthAltParameters=jwt_key={etc}/jwt.key",
+                    f"StateSaveLocation={self.folder}/state",
+                    f"SlurmdSpoolDir={self.folder}/spool/%n",
+                    f"SlurmctldPidFile={run}/slurmctld.pid",
+                    f"SlurmdPidFile={run}/slurmd-%n.pid",
+                    f"SlurmctldLogFile={log}/slurmctld.log",
+                    f"SlurmdLogFile={log}/slurmd-%n.log",
+                    *_COMMON,
+                    *self._accounting(),
+                    # the controller then binds to the address of this machine's own name, which must be loopback
+                    *(["CommunicationParameters=NoInAddrAny,NoCtldInAddrAny"] if _our_name_is_loopback() else []),
+                    *nodes,
+                    *partitions,
+                ]
+            )
+            + "\n"
+        )
+
+    def _device(self, name: str) -> str:
+        """A character device that stands for a GPU: a private copy of /dev/null where we may make one."""
+        path = self.folder / "etc" / name
+        if os.getuid() != 0:
+            harmless = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random")
+            return harmless[hash(name) % len(harmless)]
+        os.mknod(path, 0o20666, os.makedev(1, 3))
+        return str(path)
+
+    def _accounting(self) -> Sequence[str]:
+        if not self.has_accounting:
+            return ["AccountingStorageType=accounting_storage/none"]
+        return [
+            "AccountingStorageType=accounting_storage/slurmdbd",
+            "AccountingStorageHost=127.0.0.1",
+            f"AccountingStoragePort={self._dbd_port}",
+            f"AccountingStoragePass={self.folder}/run/munge.sock",
+            "AccountingStorageEnforce=associations,limits,qos",
+            "AccountingStoreFlags=job_comment",
+        ]
+
+    def _start_accounting(self) -> None:
+        place, sock = self.folder / "mysql", self.folder / "run" / "mysql.sock"
+        install = ["--no-defaults", f"--user={self.user}", f"--datadir={place}", "--auth-root-authentication-method=normal"]
+        subprocess.run(
+            [_path_of("mariadb-install-db"), *install, "--skip-test-db", "--innodb-log-file-size=8M"],
+            capture_output=True,
+            check=True,
+        )
+        small = ["--innodb-buffer-pool-size=64M", "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=0"]
+        small += ["--innodb-lock-wait-timeout=900", "--performance-schema=off", "--skip-log-bin", "--skip-networking"]
+        own = [f"--user={self.user}", f"--datadir={place}", f"--socket={sock}", f"--pid-file={self.folder}/run/mysql.pid"]
+        self._start("mariadbd", ["mariadbd", "--no-defaults", *own, *small])
+        sql = "create database slurm_acct; create user slurm@localhost identified by 'slurm';"
+        sql += "grant all on slurm_acct.* to slurm@localhost;"
+        client = ("mariadb", "--no-defaults", "-uroot", "-S", str(sock), "-e")
+        self._wait("MariaDB", lambda: subprocess.run([*client, "select 1"], capture_output=True, check=False).returncode == 0)
+        self.command(*client, sql)
+        conf = self.folder / "etc" / "slurmdbd.conf"
+        conf.touch(mode=0o600)
+        conf.write_text(
+            "\n".join(
+                [
+                    "AuthType=auth/munge",
+                    f"AuthInfo=socket={self.folder}/run/munge.sock",
+                    "AuthAltTypes=auth/jwt",
+                    f"AuthAltParameters=jwt_key={self.folder}/etc/jwt.key",
+                    "DbdHost=localhost",
+                    "DbdAddr=127.0.0.1",
+                    f"DbdPort={self._dbd_port}",
+                    f"SlurmUser={self.user}",
+                    f"PidFile={self.folder}/run/slurmdbd.pid",
+                    f"LogFile={self.folder}/log/slurmdbd.log",
+                    "StorageType=accounting_storage/mysql",
+                    "StorageHost=localhost",
+                    "StorageUser=slurm",
+                    "StoragePass=slurm",
+                    "StorageLoc=slurm_acct",
+                ]
+            )
+            + "\n"
+        )
+        self._start("slurmdbd", ["slurmdbd", "-D"], MYSQL_UNIX_PORT=str(sock))
+        self._wait("slurmdbd", lambda: _listens(self._dbd_port))
+        for what in (["cluster", self.name], ["account", "research"], ["user", self.user, "account=research"]):
+            self.command("sacctmgr", "-i", "add", *what, check=False)  # root and its account are there already
+
+
+_COMMON = (
+    "ProctrackType=proctrack/linuxproc",
+    "TaskPlugin=task/none",
+    "JobAcctGatherType=jobacct_gather/linux",
+    "JobAcctGatherFrequency=1",
+    "JobAcctGatherParams=OverMemoryKill",
+    "MpiDefault=none",
+    "SwitchType=switch/none",
+    "SlurmdParameters=config_overrides",
+    "SelectType=select/cons_tres",
+    "SelectTypeParameters=CR_Core_Memory",
+    "SchedulerType=sched/backfill",
+    "SchedulerParameters=bf_interval=1,sched_interval=1,batch_sched_delay=0,sched_min_interval=0",
+    "PriorityType=priority/basic",
+    "MinJobAge=60",
+    "KillWait=2",
+    "CompleteWait=0",
+    "ReturnToService=2",
+    "MailProg=/bin/true",
+    "EnforcePartLimits=ALL",
+    "SlurmctldTimeout=30",
+    "SlurmdTimeout=30",
+    "InactiveLimit=0",
+    "Waittime=0",
+    "TCPTimeout=5",
+    "MessageTimeout=10",
+    "GresTypes=gpu",
+)
+
+
+def _path_of(program: str) -> str | None:
+    return shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _our_name_is_loopback() -> bool:
+    try:
+        return socket.gethostbyname(socket.gethostname()).startswith("127.")
+    except OSError:
+        return False
