@@ -68,7 +68,8 @@ class KubernetesAdapter:
     capabilities = Capabilities(settling_s=0.0)
 
     def __init__(self, site: Site, settings: KubernetesSettings, federation: str, client: KubernetesClient) -> None:
-        self._site, self._settings, self._federation, self._client = site, settings, federation, client
+        self._site, self._settings, self._federation = site, settings, federation
+        self.client = client
         namespaces = settings.all_namespaces
         ours = {"labelSelector": f"{FEDERATION}={federation}"}
         self._jobs = {name: Watched(client, JOBS.path(name), Job) for name in namespaces}
@@ -168,7 +169,7 @@ class KubernetesAdapter:
             of_job = pods.get(job.metadata.uid, [])
             return report_of(job, of_job, departed.get(job.metadata.uid, [])), of_job
 
-        async for chunk in follow_log(self._client, state, task, offset, follow):
+        async for chunk in follow_log(self.client, state, task, offset, follow):
             yield chunk
 
     async def probe(self, timeout_s: float) -> Sequence[Check]:
@@ -179,7 +180,7 @@ class KubernetesAdapter:
         """See `SiteAdapter.close`."""
         await self._probe.close()
         await asyncio.gather(*(watched.close() for watched in self._watched()))
-        await self._client.close()
+        await self.client.close()
 
     async def _create(self, run: Run, deadline: float) -> Outcome:
         """One run's object, or that which has its name."""
@@ -188,7 +189,7 @@ class KubernetesAdapter:
             return refused
         namespace = self._settings.namespace_of(run.tenant)
         try:
-            raw = await self._client.ask(
+            raw = await self.client.ask(
                 "POST", JOBS.path(namespace), _left(deadline), body=job_of(run, self._site, self._settings)
             )
         except Said as said:
@@ -204,7 +205,7 @@ class KubernetesAdapter:
         """The object that has the run's name, if it is the run's own."""
         path = JOBS.path(namespace, run.name)
         try:
-            raw = await self._client.ask("GET", path, _left(deadline))
+            raw = await self.client.ask("GET", path, _left(deadline))
         except Said as said:
             return Unknown(f"its name was taken a moment ago, and now: {said}")
         job = read(Job, raw, path)
@@ -239,7 +240,7 @@ class KubernetesAdapter:
     async def _unless_gone(self, method: str, path: str, deadline: float, body: object) -> Mapping[str, object] | None:
         """The answer; None where the object is gone, or is another one of that name by now. Raises Unreachable."""
         try:
-            answer: Mapping[str, object] = await self._client.ask(
+            answer: Mapping[str, object] = await self.client.ask(
                 method, path, _left(deadline), body=body, patch=method == "PATCH"
             )
             return answer
@@ -280,14 +281,14 @@ class KubernetesAdapter:
         path = NAMESPACES.path(None, self._settings.namespace)
         try:
             if self._may_see_namespace:
-                return read(Thing, await self._client.ask("GET", path, _left(deadline)), path).metadata.uid
+                return read(Thing, await self.client.ask("GET", path, _left(deadline)), path).metadata.uid
         except Denied:
             self._may_see_namespace = False
         except Said as said:
             raise Unreachable(f"namespace {self._settings.namespace}: {said}") from said
         query = {"labelSelector": f"{FEDERATION}={self._federation}", "limit": "1"}
         try:
-            await self._client.ask("GET", JOBS.path(self._settings.namespace), _left(deadline), query)
+            await self.client.ask("GET", JOBS.path(self._settings.namespace), _left(deadline), query)
         except Said as said:
             raise Unreachable(f"namespace {self._settings.namespace}: {said}") from said
         return ""
@@ -298,7 +299,7 @@ class KubernetesAdapter:
             query = {"labelSelector": f"{FEDERATION}={self._federation}", "limit": str(PAGE)}
             while True:
                 try:
-                    answer = await self._client.ask("GET", JOBS.path(namespace), _left(deadline), query)
+                    answer = await self.client.ask("GET", JOBS.path(namespace), _left(deadline), query)
                 except Said as said:
                     raise Unreachable(f"GET {JOBS.path(namespace)}: {said}") from said
                 page = read(Page, answer, JOBS.path(namespace))

@@ -46,6 +46,8 @@ class KubernetesClient:
 
     def __init__(self, settings: KubernetesSettings) -> None:
         self._settings = settings
+        self.requests = 0
+        """How many were sent so far."""
         self._session: tuple[RESTClientObject, Configuration] | None = None
         self._opening = asyncio.Lock()
         self._is_closed = False
@@ -97,6 +99,7 @@ class KubernetesClient:
         token = (await configuration.auth_settings()).get("BearerToken", {}).get("value")
         if token:
             headers["Authorization"] = token
+        self.requests += 1
         no_limit = aiohttp.ClientTimeout(total=None, sock_connect=None)
         try:
             response = await session.request(

@@ -7,10 +7,14 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from tests.contract.adapters import Kind
+from tests.contract.kubernetes_kind import KubernetesKind
 from tests.contract.process_kind import ProcessKind
+from tests.contract.slurm_kind import SlurmCliKind, SlurmRestKind
 from tests.contract.twin_kind import TwinKind, WeakTwinKind
 
-KINDS: Mapping[str, type[Kind]] = {kind.name: kind for kind in (TwinKind, WeakTwinKind, ProcessKind)}
+KINDS: Mapping[str, type[Kind]] = {
+    kind.name: kind for kind in (TwinKind, WeakTwinKind, ProcessKind, SlurmCliKind, SlurmRestKind, KubernetesKind)
+}
 
 
 def parameters(holds: Callable[[type[Kind]], bool] = lambda kind: True) -> list[object]:
@@ -33,4 +37,5 @@ where_names_are_unique = only(lambda kind: kind.capabilities.unique_names)
 where_names_are_not_unique = only(lambda kind: not kind.capabilities.unique_names)
 where_owners_are_known = only(lambda kind: kind.capabilities.refuses_stale_epochs)
 where_listings_are_prompt = only(lambda kind: kind.capabilities.settling_s == 0)
+where_accepted_runs_are_kept = only(lambda kind: getattr(kind, "keeps_what_it_accepts", True))
 where_programs_run = only(lambda kind: kind.runs_programs)

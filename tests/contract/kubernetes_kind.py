@@ -1,0 +1,154 @@
+"""A real Kubernetes under the contract: two nodes of one pool, one of another, and GPUs that are only counted."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from adapters.base import Layer, SiteAdapter
+from adapters.kinds import open_adapter
+from adapters.kubernetes.adapter import KubernetesAdapter
+from adapters.kubernetes.codec import FEDERATION
+from tests.contract.adapters import POOLS, Does
+from tests.engines.kubernetes.cluster import KubernetesCluster, missing
+from tests.engines.kubernetes.images import HOST
+from tests.engines.kubernetes.node import NodeSpec
+from tests.engines.running import running
+from topology.site import Engine, Site, Storage
+
+NODES = (
+    NodeSpec({"pool": "cpu"}),
+    NodeSpec({"pool": "cpu"}),
+    NodeSpec({"pool": "gpu"}, {"example.com/a100": 2, "example.com/h100": 1}),
+)
+SETTINGS: dict[str, Any] = {
+    "image": HOST,
+    "image_pull_policy": "Never",
+    "mounts": [{"host_path": "/usr", "at": "/usr"}],
+    "pools": {"cpu": {"labels": {"pool": "cpu"}}, "gpu": {"labels": {"pool": "gpu"}}},
+    "gpus": {"a100": {"resource": "example.com/a100"}, "h100": {"resource": "example.com/h100"}},
+    "cpu_request": 0.5,  # nodes of two cpus, as this machine has, for pools of four
+    "grace_s": 1,
+}
+JOBS = "/apis/batch/v1/namespaces/default/jobs"
+PODS = "/api/v1/namespaces/default/pods"
+
+
+def started(folder: Path) -> KubernetesCluster:
+    """The cluster that tests share."""
+    return KubernetesCluster(folder, NODES)
+
+
+class KubernetesKind:
+    """The cluster of this session, and a federation of the test's own in it."""
+
+    name = "kubernetes"
+    is_real = True
+    capabilities = KubernetesAdapter.capabilities
+    runs_programs = True
+    terminates_with = (signal.SIGTERM, signal.SIGKILL, None)
+
+    @staticmethod
+    def missing() -> str:
+        return missing()
+
+    def __init__(self, folder: Path) -> None:
+        self.cluster = running("kubernetes", started)
+        self.federation = f"f{secrets.token_hex(3)}"
+        self.storage = folder / "storage"
+        self.storage.mkdir()
+        self._gates = self.storage / ".gates"
+        self._gates.mkdir()
+
+    def adapter(self, federation: str | None = None) -> SiteAdapter:
+        return self.open(federation)
+
+    def open(self, federation: str | None = None, **settings: Any) -> KubernetesAdapter:
+        """An adapter with other settings than usual."""
+        adapter = open_adapter(self._site(**settings), federation or self.federation)
+        assert isinstance(adapter, KubernetesAdapter)
+        return adapter
+
+    def counted(self) -> tuple[SiteAdapter, Callable[[], int]]:
+        adapter = self.open()
+        return adapter, lambda: adapter.client.requests
+
+    def program(self, run: str, does: Does) -> tuple[str, ...]:
+        parts = [f"printf %s '{does.output}'"]
+        parts += [f"sleep {does.seconds}"] if does.seconds else []
+        parts += [f"while [ ! -e {self._gates / run} ]; do sleep 0.05; done"] if does.waits else []
+        parts += [f"kill -{does.signal:d} $$" if does.signal else f"exit {does.exit_code}"]
+        return ("sh", "-c", "; ".join(parts))
+
+    def let_go(self, run: str) -> None:
+        (self._gates / run).touch()
+
+    def claim(self, path: str) -> None:
+        target = self.storage / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text("given up by the broker\n")
+
+    def has_claim(self, path: str) -> bool:
+        return (self.storage / path).exists()
+
+    async def pause(self) -> None:
+        await asyncio.sleep(0.05)
+
+    async def restart(self) -> None:
+        self.cluster.kill_control()
+        await asyncio.to_thread(self.cluster.start_control)
+
+    @asynccontextmanager
+    async def silent(self) -> AsyncIterator[None]:
+        server = self.cluster.process("kube-apiserver")
+        server.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            server.send_signal(signal.SIGCONT)
+
+    @asynccontextmanager
+    async def broken(self, layer: Layer) -> AsyncIterator[SiteAdapter]:
+        match layer:
+            case Layer.REACH:
+                self.cluster.kill("kube-apiserver")
+                try:
+                    yield self.open()
+                finally:
+                    await asyncio.to_thread(self.cluster.restart_apiserver)
+            case Layer.LOGIN:
+                token = self.storage / "token"
+                token.write_text("of nobody")
+                server = {"url": f"https://127.0.0.1:{self.cluster.port}", "ca_file": str(self.cluster.authority)}
+                yield self.open(kubeconfig=None, server={**server, "token": {"file": str(token)}})
+            case Layer.SCHEDULER:
+                yield self.open(namespace="nowhere")
+            case Layer.STORAGE:
+                away = self.storage.rename(self.storage.with_name("away"))
+                try:
+                    yield self.open()
+                finally:
+                    away.rename(self.storage)
+
+    async def end(self) -> None:
+        """What this test left takes room from the next: it is removed, and waited for."""
+        api, ours = self.cluster.api, f"labelSelector={FEDERATION}+in+({self.federation},{self.federation}-b,other)"
+        at_once = {"propagationPolicy": "Background", "gracePeriodSeconds": 0}
+        deadline = time.monotonic() + 60
+        while True:
+            for path in (JOBS, PODS):
+                await asyncio.to_thread(api.must, "DELETE", f"{path}?{ours}", at_once)
+            if not any([(await asyncio.to_thread(api.must, "GET", f"{path}?{ours}"))["items"] for path in (JOBS, PODS)]):
+                return
+            assert time.monotonic() < deadline, "pods of a test do not go"
+            await self.pause()
+
+    def _site(self, **settings: Any) -> Site:
+        given = {**SETTINGS, "kubeconfig": str(self.cluster.kubeconfig), **settings}
+        return Site("ams", Engine("kubernetes", given), POOLS, Storage(f"file://{self.storage}"))
