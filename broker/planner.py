@@ -18,7 +18,7 @@ from broker.placement.words import span
 from broker.plan_process import Runner, plan_here
 from broker.snapshot import Snapshots
 from broker.store import keys as kinds
-from broker.store.base import Expect, Saved, StoreUnavailable
+from broker.store.base import Conflict, Expect, Saved, StoreUnavailable
 from broker.store.ledger import Draft, Erase, Save
 from broker.world import Job
 from topology.site import Admission
@@ -201,7 +201,8 @@ class Planner:
         results = await self._context.ledger.commit(drafts, right.fence)
         saved = [isinstance(result, Saved) for result in results]
         self._context.metrics.events.labels(event).inc(sum(saved))
-        self._context.metrics.conflicts.labels("planner").inc(len(saved) - sum(saved))
+        conflicts = sum(isinstance(result, Conflict) for result in results)
+        self._context.metrics.conflicts.labels("planner").inc(conflicts)
         return saved
 
     def _step(self, job: Job, events: Sequence[Event]) -> list[Save | Erase | Expect]:

@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from broker.context import Context
-from broker.errors import Fault, InConflict, Invalid, TooMany
+from broker.errors import Fault, InConflict, Invalid, TooLarge, TooMany
 from broker.jobs.model import DEFAULT_TENANT, JobSpec, Wish
 from broker.records import Submission, Tenant
 from broker.store import codec
 from broker.store import keys as kinds
-from broker.store.base import Saved, Store
+from broker.store.base import Rejected, Saved, Store
 from broker.store.ledger import Draft, Save
 from broker.store.vitals import Vitals
 
@@ -125,10 +125,15 @@ class Submissions:
                 firsts.append([*self._specs({wish.spec_hash: specs[wish.spec_hash]}), self._wish(wish)])
         for drafts in (firsts, rest):
             if drafts:
-                await self._context.ledger.commit(drafts)
+                await self._commit(drafts)
 
     async def _commit(self, drafts: Sequence[Draft]) -> bool:
-        return all(isinstance(result, Saved) for result in await self._context.ledger.commit(drafts))
+        """Whether all are stored. Raises TooLarge for one that no store takes."""
+        results = await self._context.ledger.commit(drafts)
+        rejected = next((result for result in results if isinstance(result, Rejected)), None)
+        if rejected:
+            raise TooLarge(rejected.reason)
+        return all(isinstance(result, Saved) for result in results)
 
     async def _stored(self, request: Request) -> Submission:
         """The submission under the request's key, as the store has it now."""

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from broker.api.services import Services
-from broker.errors import InConflict
+from broker.errors import InConflict, TooLarge
 from broker.store import codec
-from broker.store.base import Saved
+from broker.store.base import Rejected, Saved
 from broker.store.ledger import Erase, Save
 
 TRIES = 10
@@ -18,7 +18,7 @@ CATCH_UP_S = 2.0
 
 async def update(services: Services, key: str, change: Callable[[Any | None], Any]) -> Any:
     """Write what `change` makes of the present value (None: absent), and return it. What `change` returns unaltered is not
-    written. `change` may raise, and is called again when somebody else was quicker."""
+    written. `change` may raise, and is called again when somebody else was quicker. Raises InConflict and TooLarge."""
     entry = services.context.world.mirror.entries.get(key)
     value, revision = (entry.value, entry.revision) if entry and not entry.error else await fresh(services, key)
     for _ in range(TRIES):
@@ -28,6 +28,8 @@ async def update(services: Services, key: str, change: Callable[[Any | None], An
         result = (await services.context.ledger.commit([[Save(key, changed, revision)]]))[0]
         if isinstance(result, Saved):
             return changed
+        if isinstance(result, Rejected):
+            raise TooLarge(result.reason)
         value, revision = await fresh(services, key)
     raise InConflict("others keep changing it: try again")
 

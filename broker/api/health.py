@@ -34,6 +34,7 @@ async def show_health(request: web.Request) -> web.Response:
             "me": services.members.me.id,
             "lease_remaining_s": services.members.remaining_s(),
             "unreadable_jobs": dict(world.frozen),
+            "unwritable": dict(services.context.ledger.rejected),
         }
     )
 

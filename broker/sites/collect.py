@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from broker.jobs.lifecycle import Succeeded
 from broker.jobs.model import End, Ending, Phase
@@ -46,7 +47,7 @@ class Collect:
         if not self._measuring:
             return Pause(SOONEST_S, RETRY_S if self._put_off else IDLE_S)
         await asyncio.wait(self._measuring.values(), timeout=WAIT_S, return_when=asyncio.FIRST_COMPLETED)
-        await site.write(self._done())
+        await self._store(self._done())
         return Pause(0.0, 0.0)
 
     async def close(self) -> None:
@@ -55,6 +56,14 @@ class Collect:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _store(self, steps: Sequence[Step]) -> None:
+        """Write what became of jobs; one whose end is not stored now is not measured again at once."""
+        site = self._site
+        await site.write(steps)
+        now = site.context.clock.now()
+        still = [step.job.id for step in steps if site.world.jobs.get(step.job.id) is step.job]
+        self._put_off.update((job, now + RETRY_S) for job in still)
 
     def _done(self) -> list[Step]:
         """Steps of what is measured; what storage did not answer for is put off."""

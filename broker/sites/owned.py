@@ -21,9 +21,8 @@ from broker.sites.layout import claim_path
 from broker.sites.owed import Doubt, Step, name_of
 from broker.storage import Claims, Storage, StorageError
 from broker.store import keys as kinds
-from broker.store.base import Conflict, Store
+from broker.store.base import Conflict, Saved, Store
 from broker.store.ledger import Draft, Save
-from broker.store.transactions import MAX_CHANGE_OPERATIONS
 from broker.world import Job, World
 from topology.dataset import Dataset, Replica
 from topology.site import Site
@@ -108,8 +107,8 @@ class OwnedSite:
         self.context.metrics.bugs.labels(f"sites: {what}").inc()
 
     async def write(self, steps: Sequence[Step]) -> None:
-        """Fold each step's events into its job's state and store all; one that lost to a newer record is left to the next turn.
-        Raises what `Store.commit` raises."""
+        """Fold each step's events into its job's state and store all; one that lost to a newer record is left to the next turn,
+        one too large to be stored is reported by the ledger and stays as it is. Raises what `Store.commit` raises."""
         drafts, events = [], []
         for step in steps:
             draft = self._draft(step)
@@ -131,7 +130,7 @@ class OwnedSite:
         conflicts = sum(isinstance(result, Conflict) for result in results)
         if conflicts:
             self.context.metrics.conflicts.labels("sites").inc(conflicts)
-        return [not isinstance(result, Conflict) for result in results]
+        return [isinstance(result, Saved) for result in results]
 
     def _draft(self, step: Step) -> Draft | None:
         try:
@@ -144,9 +143,6 @@ class OwnedSite:
         for record in step.beside:
             key = self._key(record)
             draft.append(Save(key, record, self.world.revision(key)))
-        if len(draft) > MAX_CHANGE_OPERATIONS:
-            log.error("%s: job %s has too many outputs for one change and stays put", self.name, step.job.id)
-            return None
         return draft
 
     def _key(self, record: Unresolved | Dataset | Replica) -> str:

@@ -99,7 +99,14 @@ class Conflict:
     key: str
 
 
-Result = Saved | Conflict
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """No store takes a change of this size: nothing of it was written, and nothing ever will be. `reason` is for people."""
+
+    reason: str
+
+
+Result = Saved | Conflict | Rejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +180,9 @@ class Store(Protocol):
 
         Results are in the order of `changes`. A change whose outcome was unknown is sent again; if it turns out to be
         stored already (its keys hold exactly its values) it counts as saved. Changes of the same key happen in their order.
+        One of more than 40 operations or 1 MB is rejected, and the others go on without it.
         Raises Fenced, NoSpace, StoreUnavailable; after a raise some changes may have been written. Raises ValueError, and
-        writes nothing, for a change of more than 40 operations or 1 MB, or one that writes a key twice.
+        writes nothing, for a change that writes a key twice.
         """
 
     def watch(self, prefix: str, revision: int) -> AsyncIterator[Batch]:

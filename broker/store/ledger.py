@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from broker.store import codec
-from broker.store.base import Change, Delete, Expect, Fence, Operation, Put, Record, Result, Saved, Store
+from broker.store.base import Change, Delete, Expect, Fence, Operation, Put, Record, Rejected, Result, Saved, Store
 from broker.store.mirror import Mirror
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +41,20 @@ class Ledger:
     def __init__(self, store: Store, mirror: Mirror) -> None:
         self._store = store
         self._mirror = mirror
+        self.rejected: dict[str, str] = {}
+        """Records that cannot be written, since the change is too large for any store, and why; by the change's first key, until
+        that is written. What they tell of stays as it is, and everything else goes on."""
 
     async def commit(self, drafts: Sequence[Draft], fence: Fence | None = None) -> Sequence[Result]:
-        """Results in the order of `drafts`; raises what `Store.commit` raises. Saved drafts are in the mirror on return."""
+        """Results in the order of `drafts`; raises what `Store.commit` raises. Saved drafts are in the mirror on return,
+        rejected ones in `rejected`."""
         changes = [self._encode(draft) for draft in drafts]
         results = await self._store.commit(changes, fence)
         for draft, change, result in zip(drafts, changes, results, strict=True):
             if isinstance(result, Saved):
                 self._enter(draft, change, result.revision)
+            elif isinstance(result, Rejected):
+                self._report(draft[0].key, result.reason)
         self._mirror.settled()
         return results
 
@@ -62,7 +71,14 @@ class Ledger:
             case Expect():
                 return part
 
+    def _report(self, key: str, reason: str) -> None:
+        if self.rejected.get(key) != reason:
+            log.error("%s cannot be written: %s", key, reason)
+            self.rejected[key] = reason
+
     def _enter(self, draft: Draft, change: Change, revision: int) -> None:
+        if self.rejected:
+            self.rejected.pop(draft[0].key, None)
         for part, operation in zip(draft, change, strict=True):
             if isinstance(part, Save) and isinstance(operation, Put):
                 created = revision if part.expect == 0 else 0

@@ -17,7 +17,20 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from broker.clock import Clock
-from broker.store.base import Change, Conflict, Delete, Expect, Fence, Fenced, Put, Record, Result, Saved, StoreUnavailable
+from broker.store.base import (
+    Change,
+    Conflict,
+    Delete,
+    Expect,
+    Fence,
+    Fenced,
+    Put,
+    Record,
+    Rejected,
+    Result,
+    Saved,
+    StoreUnavailable,
+)
 
 MAX_CHANGE_OPERATIONS = 40
 MAX_TRANSACTION_OPERATIONS = 60
@@ -49,11 +62,11 @@ class Commit:
     fence: Fence | None
 
     async def run(self, changes: Sequence[Change]) -> Sequence[Result]:
-        """Results in the order of `changes`. Raises what `Store.commit` raises, and ValueError for a change too large."""
-        sizes = [checked_size(change) for change in changes]
-        results: list[Result | None] = [None] * len(changes)
+        """Results in the order of `changes`. Raises what `Store.commit` raises."""
+        sizes = [size_of(change) for change in changes]
+        results: list[Result | None] = [rejection(change, size) for change, size in zip(changes, sizes, strict=True)]
         for wave in in_order(changes):
-            packs = pack(wave, changes, sizes)
+            packs = pack([number for number in wave if results[number] is None], changes, sizes)
             if len(packs) == 1:
                 await self._settle(packs[0], changes, results)
             else:
@@ -118,18 +131,24 @@ class Commit:
         return results
 
 
-def checked_size(change: Change) -> int:
-    """Bytes of its keys and values. Raises ValueError for a change that no store takes: too large, or a key written twice."""
+def size_of(change: Change) -> int:
+    """Bytes of its keys and values. Raises ValueError for a change that writes a key twice."""
     size = 0
     for operation in change:
         size += len(operation.key) + (len(operation.value) if isinstance(operation, Put) else 0)
-    if len(change) > MAX_CHANGE_OPERATIONS or size > MAX_TRANSACTION_BYTES:
-        raise ValueError(f"a change of {len(change)} operations and {size} bytes is too large")
     if len(change) > 1:
         written = [operation.key for operation in change if not isinstance(operation, Expect)]
         if len(set(written)) < len(written):
             raise ValueError(f"a change writes a key twice: {sorted(written)}")
     return size
+
+
+def rejection(change: Change, size: int) -> Rejected | None:
+    """Why no store takes a change of `size` bytes; None for one that is not too large."""
+    if len(change) <= MAX_CHANGE_OPERATIONS and size <= MAX_TRANSACTION_BYTES:
+        return None
+    most = f"{MAX_CHANGE_OPERATIONS} and {MAX_TRANSACTION_BYTES} are the most"
+    return Rejected(f"a change of {len(change)} operations and {size} bytes is too large: {most}")
 
 
 def in_order(changes: Sequence[Change]) -> Sequence[Sequence[int]]:

@@ -19,6 +19,7 @@ from broker.store.base import (
     NoSpace,
     Put,
     Record,
+    Rejected,
     Removed,
     Saved,
     Store,
@@ -118,15 +119,22 @@ async def test_changes_of_the_same_key_happen_in_their_order(store: Store, prefi
     assert await values(store, prefix) == {"a": b"last"}
 
 
-async def test_a_change_that_no_store_takes_is_a_bug_of_the_caller(store: Store, prefix: str) -> None:
-    for change in (
-        [Put(f"{prefix}{number}", b"", 0) for number in range(41)],
-        [Put(prefix + "a", bytes(2_000_000), 0)],
-        [Put(prefix + "a", b"", 0), Delete(prefix + "a", None)],
-    ):
-        with pytest.raises(ValueError):
-            await store.commit([[Put(prefix + "innocent", b"", None)], change])
+async def test_a_change_that_writes_a_key_twice_is_a_bug_of_the_caller(store: Store, prefix: str) -> None:
+    change = [Put(prefix + "a", b"", 0), Delete(prefix + "a", None)]
+    with pytest.raises(ValueError):
+        await store.commit([[Put(prefix + "innocent", b"", None)], change])
     assert await values(store, prefix) == {}
+
+
+async def test_a_change_too_large_for_any_store_is_rejected_and_the_others_go_on(store: Store, prefix: str) -> None:
+    many = [Put(f"{prefix}{number}", b"", 0) for number in range(41)]
+    large = [Put(prefix + "large", bytes(2_000_000), 0)]
+    first, second = [Put(prefix + "first", b"1", 0)], [Put(prefix + "second", b"2", 0)]
+    results = await store.commit([first, many, large, second])
+    assert [type(result) for result in results] == [Saved, Rejected, Rejected, Saved]
+    assert "41 operations" in results[1].reason
+    assert await values(store, prefix) == {"first": b"1", "second": b"2"}
+    assert [type(result) for result in await store.commit([large])] == [Rejected]
 
 
 async def test_a_fence_asks_who_created_the_key_not_who_wrote_it_last(store: Store, prefix: str) -> None:

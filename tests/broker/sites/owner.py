@@ -135,7 +135,7 @@ class Owner:
         clock = self.place.clock
         mirror = Mirror(self._store, KEYS, clock)
         self.world = World(mirror)
-        ledger = Ledger(self._store, mirror)
+        ledger = self.ledger = Ledger(self._store, mirror)
         context = Context(SETTINGS, clock, self.world, ledger, Metrics())
         self._tasks.append(asyncio.create_task(mirror.run()))
         key = KEYS.of(kinds.OWNERS, "ams")

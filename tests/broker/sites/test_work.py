@@ -285,6 +285,23 @@ def test_the_most_outputs_that_a_job_may_have_are_stored_with_its_success():
     in_virtual_time(story)
 
 
+def test_a_job_whose_end_no_store_takes_stays_put_and_the_others_end():
+    async def story(place: Place):
+        outputs = tuple(f"part-{number}" for number in range(50))
+        place.shelf.outputs.update({f".fed/outputs/fed-j1-a1/{name}": Tree(7, "sha256:abcd") for name in outputs})
+        owner = await place.owner()
+        place.job("j1", outputs=outputs)
+        place.job("j2")
+        await place.until_phase(Phase.SUCCEEDED, "j2")
+        await place.until(lambda: owner.ledger.rejected)
+        place.job("j3")
+        await place.until_phase(Phase.SUCCEEDED, "j3")
+        assert place.state("j1").phase is Phase.COLLECTING
+        assert "101 operations" in owner.ledger.rejected[KEYS.of(kinds.STATES, "j1")]
+
+    in_virtual_time(story)
+
+
 def test_an_output_that_is_not_there_fails_the_job_but_storage_that_is_away_does_not():
     async def story(place: Place):
         place.shelf.is_away = True

@@ -7,7 +7,7 @@ import pytest
 from broker.clock import SystemClock
 from broker.records import Tenant
 from broker.store import keys as kinds
-from broker.store.base import Conflict, Delete, Put, Record, Saved
+from broker.store.base import Conflict, Delete, Put, Record, Rejected, Saved
 from broker.store.codec import encode
 from broker.store.keys import Keys
 from broker.store.ledger import Erase, Ledger, Save
@@ -97,6 +97,16 @@ async def test_a_lost_race_is_a_conflict_and_leaves_the_winner_in_the_mirror(sce
     assert result == Conflict(VISION)
     await scene.mirror.reached(revision)
     assert scene.mirror.entries[VISION].value == Tenant("vision", 5)
+
+
+async def test_a_draft_that_no_store_takes_is_told_of_until_it_fits(scene):
+    huge, other = Tenant("x" * 2_000_000), KEYS.of(kinds.TENANTS, "other")
+    results = await scene.ledger.commit([[Save(VISION, huge, 0)], [Save(other, Tenant("other"), 0)]])
+    assert [type(result) for result in results] == [Rejected, Saved]
+    assert set(scene.mirror.entries) == {other}
+    assert list(scene.ledger.rejected) == [VISION]
+    await scene.ledger.commit([[Save(VISION, Tenant("vision"), 0)]])
+    assert scene.ledger.rejected == {}
 
 
 async def test_after_compaction_it_lists_again_and_forgets_what_went_meanwhile(scene):
