@@ -96,7 +96,7 @@ class SlurmAdapter:
         return outcomes
 
     async def observe(self, known: Collection[RunRef], call: Call) -> Observation:
-        """See `SiteAdapter.observe`. What is known and not listed is looked for in what runs noted of their end, then in accounting."""
+        """See `SiteAdapter.observe`. What is not listed is looked for in the notes that runs leave, then in accounting."""
         began, deadline = time.time(), time.monotonic() + call.timeout_s
         listing = await self._list(call.timeout_s)
         self._forgotten &= {job.identity for job in listing.jobs}

@@ -29,8 +29,13 @@ _TRANSIENT = re.compile(r"(?i)contact slurm controller|timed out|try again|tempo
                         r"max(imum)? (submit )?job|limit|not responding|munge|authentication|credential|transport|communicat")
 _LOGIN = re.compile(r"(?i)munge|authentication|credential|invalid user|access/permission denied|protocol auth")
 
-PARTITIONS_SCRIPT = "sinfo -h -o '%P'\n"
-"""Asks the controller, so that it tells of logging in as well."""
+PARTITIONS_SCRIPT = """fed_said=$(scontrol ping 2>&1)
+case $fed_said in
+    *" is UP"*) sinfo -h -o '%P' ;;
+    *) printf '%s\\n' "$fed_said"; exit 1 ;;
+esac
+"""
+"""A ping says within moments that no controller answers; other commands try for many seconds."""
 
 
 def submit_script(submissions: Sequence[Submission]) -> str:

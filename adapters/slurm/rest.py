@@ -79,7 +79,10 @@ class Rest:
             version = await self._known_version()
             since = f"uts{int(time.time()) - 7 * 86400}"
             path = f"/slurmdb/{version}/jobs?job_name={','.join(names)}&start_time={since}"
-            return codec.history_from_json(self._sound(*await self._ask("GET", path)))
+            status, reply = await self._ask("GET", path)
+        if codec.error_of(reply)[0] == codec.NOTHING_FOUND:
+            return []
+        return codec.history_from_json(self._sound(status, reply))
 
     async def checks(self, partitions: Collection[str], timeout_s: float) -> list[Check]:
         """REACH, LOGIN and SCHEDULER, as far as they go."""

@@ -21,6 +21,8 @@ VERSIONS = ("v0.0.42", "v0.0.41", "v0.0.40", OLDEST)
 """In the order in which they are asked for."""
 UNSPECIFIED = -1
 """What 22.05 says of a token that it does not take, and of a controller that does not answer, and of much else."""
+NOTHING_FOUND = 9003
+"""v0.0.38 calls an empty answer from accounting an error."""
 NO_SUCH_JOB = 2017
 ENDED_ALREADY = 2021
 _TRANSIENT = {

@@ -10,12 +10,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncssh
+
 from adapters.base import Capabilities, Layer, SiteAdapter
-from adapters.commands import Commands, Completed, LocalCommands
+from adapters.commands import Completed, LocalCommands
 from adapters.slurm.adapter import SlurmAdapter, files_of, open_slurm
 from adapters.slurm.commandline import CommandLine
 from adapters.slurm.rest import Rest
 from adapters.slurm.settings import SlurmSettings
+from broker.store.embedded import free_ports
 from tests.contract.adapters import POOLS, Does
 from tests.engines.running import running
 from tests.engines.slurm.cluster import Cluster, missing
@@ -52,8 +55,9 @@ class _SlurmKind:
 
     def program(self, run: str, does: Does) -> tuple[str, ...]:
         parts = [f"printf %s '{does.output}'"]
-        parts += [f"sleep {does.seconds}"] if does.seconds else []
         parts += [f"while [ ! -e {self._gates / run} ]; do sleep 0.02; done"] if does.waits else []
+        if does.seconds:
+            parts += [f"exec sleep {does.seconds}"]  # a shell that waits for it would say that it was terminated
         parts += [f"kill -{does.signal} $$" if does.signal else f"exit {does.exit_code}"]
         return ("sh", "-c", "; ".join(parts))
 
@@ -147,7 +151,7 @@ class SlurmCliKind(_SlurmKind):
     @asynccontextmanager
     async def _no_way_in(self, layer: Layer) -> AsyncIterator[SiteAdapter]:
         if layer is Layer.REACH:
-            yield self._open({"command": {"kind": "local", "env": {"PATH": "/nowhere"}}})
+            yield self._open({"command": _ssh_to_nowhere(self.storage.parent)})
             return
         self.cluster.end("munged")
         try:
@@ -162,6 +166,11 @@ class SlurmRestKind(_SlurmKind):
     name = "slurm-rest"
     capabilities = Capabilities(history=True, settling_s=0.0)
 
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._token = folder / "token"
+        self._token.write_text(self.cluster.token())
+
     def counted(self) -> tuple[SiteAdapter, Callable[[], int]]:
         settings = SlurmSettings.model_validate(self._settings())
         site = self._site({})
@@ -173,10 +182,7 @@ class SlurmRestKind(_SlurmKind):
         return beta()
 
     def _settings(self, **rest: Any) -> dict[str, Any]:
-        token = self.storage.parent / "token"
-        if not token.exists():
-            token.write_text(self.cluster.token())
-        given = {"url": self.cluster.url, "user": self.cluster.user, "token": {"file": str(token)}, **rest}
+        given = {"url": self.cluster.url, "user": self.cluster.user, "token": {"file": str(self._token)}, **rest}
         return {"rest": given, "history": True}
 
     @asynccontextmanager
@@ -211,6 +217,16 @@ class _CountingRest(Rest):
     async def _ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         self.requests += 1
         return await super()._ask(method, path, body)
+
+
+def _ssh_to_nowhere(folder: Path) -> dict[str, Any]:
+    """A login node that is down."""
+    key, hosts = folder / "key", folder / "known_hosts"
+    asyncssh.generate_private_key("ssh-ed25519").write_private_key(key)
+    hosts.touch()
+    (port,) = free_ports(1)
+    given = {"host": "127.0.0.1", "port": port, "user": "nobody", "key": {"file": str(key)}, "known_hosts": str(hosts)}
+    return {"kind": "ssh", **given}
 
 
 def alpha() -> Cluster:
