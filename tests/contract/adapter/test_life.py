@@ -200,7 +200,7 @@ async def test_the_signal_that_ended_the_program_is_told(kind, adapter):
 async def test_a_run_ends_with_its_walltime(kind, adapter):
     report = await finish(kind, adapter, a_run(kind, does=Does(LONG_S), walltime_s=0.3))
     assert (report.state, report.reason) == (SiteState.FAILED, EndReason.WALLTIME)
-    assert 0.29 <= report.ended_at - report.started_at < 10
+    assert 0.29 - getattr(kind, "time_step_s", 0.0) <= report.ended_at - report.started_at < 10
 
 
 async def test_cancelled_before_it_started_it_never_starts(kind, adapter):
@@ -235,14 +235,15 @@ async def test_cancelled_after_its_end_it_stays_as_it_was(kind, adapter):
 
 
 async def test_output_is_read_from_any_byte_while_it_runs_and_after(kind, adapter):
-    run = a_run(kind, does=Does(LONG_S, output="0123456789"))
+    # by lines: there are engines that keep back the beginning of one
+    run = a_run(kind, does=Does(LONG_S, output="012345678\n"))
     await adapter.submit([run], CALL)
     await running(kind, adapter, run)
     while len(await text(adapter, run)) < 10:
         await kind.pause()
-    assert await text(adapter, run, offset=4) == "456789"
+    assert await text(adapter, run, offset=4) == "45678\n"
     await adapter.cancel([ref(run)], CALL)
     await over(kind, adapter, run)
-    assert await text(adapter, run, offset=8) == "89"
-    assert await text(adapter, run, offset=8, follow=True) == "89"
+    assert await text(adapter, run, offset=8) == "8\n"
+    assert await text(adapter, run, offset=8, follow=True) == "8\n"
     assert await text(adapter, run, offset=10) == ""
