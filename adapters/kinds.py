@@ -12,6 +12,8 @@ from adapters.base import SiteAdapter
 from adapters.kubernetes.settings import KubernetesSettings
 from adapters.process.adapter import open_process
 from adapters.process.settings import ProcessSettings
+from adapters.slurm.adapter import open_slurm
+from adapters.slurm.settings import SlurmSettings
 from topology.site import Site
 
 
@@ -34,6 +36,7 @@ def _open_kubernetes(site: Site, settings: KubernetesSettings, federation: str) 
 KINDS: Mapping[str, Kind] = {
     "kubernetes": Kind(KubernetesSettings, _open_kubernetes, frozenset({"images"})),
     "process": Kind(ProcessSettings, open_process),
+    "slurm": Kind(SlurmSettings, open_slurm),
 }
 
 

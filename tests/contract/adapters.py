@@ -44,6 +44,10 @@ class Kind(Protocol):
     """Whether it needs an engine of somebody else's."""
     capabilities: Capabilities
     """What its adapters say: claims that only some engines can keep ask it."""
+    keeps_what_it_accepts: bool
+    """Whether a run that was accepted survives a kill of the engine at once; true where a kind does not say."""
+    time_step_s: float
+    """How coarse the engine's clock is; exact where a kind does not say."""
     runs_programs: bool
     """Whether programs really run, with `storage` as the site's storage."""
     terminates_with: Collection[int | None]

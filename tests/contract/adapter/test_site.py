@@ -14,6 +14,7 @@ from adapters.base import (
     StaleEpoch,
 )
 from tests.contract.adapter.kinds import (
+    where_accepted_runs_are_kept,
     where_names_are_not_unique,
     where_names_are_unique,
     where_owners_are_known,
@@ -183,6 +184,7 @@ async def test_what_waits_starts_once_though_the_engine_is_killed(kind, adapter)
     assert await text(adapter, run) == "started."
 
 
+@where_accepted_runs_are_kept
 async def test_what_was_just_accepted_starts_once_though_the_engine_is_killed(kind, adapter):
     runs = [a_run(kind, f"j{number}", Does(output="started.")) for number in range(12)]
     await adapter.submit(runs, CALL)
