@@ -10,6 +10,8 @@ from pydantic import BaseModel
 
 from adapters.base import SiteAdapter
 from adapters.kubernetes.settings import KubernetesSettings
+from adapters.lsf.adapter import open_lsf
+from adapters.lsf.settings import LsfSettings
 from adapters.process.adapter import open_process
 from adapters.process.settings import ProcessSettings
 from adapters.slurm.adapter import open_slurm
@@ -36,6 +38,7 @@ def _open_kubernetes(site: Site, settings: KubernetesSettings, federation: str) 
 KINDS: Mapping[str, Kind] = {
     "kubernetes": Kind(KubernetesSettings, _open_kubernetes, frozenset({"images"})),
     "process": Kind(ProcessSettings, open_process),
+    "lsf": Kind(LsfSettings, open_lsf),
     "slurm": Kind(SlurmSettings, open_slurm),
 }
 

@@ -41,11 +41,7 @@ def ready_lines(run: Run, storage: PurePosixPath, own: str) -> str:
     `own` is a shell word. The environment of the run comes first, so that our words cannot be changed by it."""
     unwritable = f"{LEAVE} {EndReason.NODE_LOST} \"the site's storage cannot be written\""
     lines = [f"fed_own={own}", f'mkdir -p "$fed_own/work" "$fed_own/inputs" "$fed_own/outputs" || {unwritable}']
-    lines += [f"export {name}={shlex.quote(value)}" for name, value in run.env.items()]
-    lines += [
-        f"export FED_JOB={shlex.quote(run.job)} FED_ATTEMPT={run.name.rpartition('-a')[2]} FED_TASKS={run.tasks}",
-        'export FED_INPUTS="$fed_own/inputs" FED_OUTPUTS="$fed_own/outputs"',
-    ]
+    lines.append(variable_lines(run).rstrip("\n"))
     for name, path in run.inputs.items():
         place = shlex.quote(str(storage / path))
         missing = shlex.quote(f"input {name} is missing: nothing is at {path} of the site's storage")
@@ -54,6 +50,16 @@ def ready_lines(run: Run, storage: PurePosixPath, own: str) -> str:
     for name, path in run.outputs.items():
         place = shlex.quote(str(storage / path))
         lines.append(f'mkdir -p {place} && ln -sfn {place} "$fed_own/outputs/"{shlex.quote(name)} || {unwritable}')
+    return "\n".join(lines) + "\n"
+
+
+def variable_lines(run: Run) -> str:
+    """Set what every task sees but `FED_TASK`; `$fed_own` is set already. For tasks that do not inherit it from `ready_lines`."""
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in run.env.items()]
+    lines += [
+        f"export FED_JOB={shlex.quote(run.job)} FED_ATTEMPT={run.name.rpartition('-a')[2]} FED_TASKS={run.tasks}",
+        'export FED_INPUTS="$fed_own/inputs" FED_OUTPUTS="$fed_own/outputs"',
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,231 @@
+"""The adapter to LSF, by its commands."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from adapters.base import (
+    Accepted,
+    Call,
+    Capabilities,
+    Check,
+    Layer,
+    NativeId,
+    Observation,
+    Outcome,
+    Refused,
+    Report,
+    Run,
+    RunName,
+    RunRef,
+    Unknown,
+    Unreachable,
+)
+from adapters.commands import Commands, open_commands, probe_login
+from adapters.lsf.client import LOG_BYTES, LsfClient, NotInstalled
+from adapters.lsf.codec import Job, objection, slots_per_task, submission
+from adapters.lsf.reports import Seen, by_name, report_of, report_of_record
+from adapters.lsf.rooms import Queue, room_of
+from adapters.lsf.script import job_script
+from adapters.lsf.settings import LsfSettings, mount_of
+from topology.room import Room
+from topology.site import Pool, Site
+
+SETTLING_S = 30.0
+"""A busy mbatchd answers `bjobs` from a copy of itself that is so old at most: MBD_REFRESH_TIME
+(https://www.ibm.com/docs/en/SSWRJV_10.1.0/lsf_config_ref/lsb.params.mbd_refresh_time.5.html)."""
+LOG_CALL_S = 30.0
+LOG_PAUSE_S = 0.5
+LOG_LISTING_EVERY = 10
+"""A job that was killed tells no end: after so many empty readings LSF is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One listing: our jobs, by the name of their run, and all that looks like ours and is not."""
+
+    ours: Mapping[RunName, Sequence[Job]]
+    foreign: Sequence[RunName]
+    seen: Seen
+
+    @property
+    def jobs(self) -> Iterable[Job]:
+        """All of ours."""
+        return (job for jobs in self.ours.values() for job in jobs)
+
+
+class LsfAdapter:
+    """One LSF cluster, for one federation, as one user of it."""
+
+    capabilities = Capabilities(history=True, settling_s=SETTLING_S)
+
+    def __init__(self, site: Site, settings: LsfSettings, federation: str, commands: Commands) -> None:
+        self._site = site
+        self._settings = settings
+        self._federation = federation
+        self._mount = mount_of(site, settings)
+        self._client = LsfClient(commands, settings.bin, self._mount, federation)
+        self._submitting = asyncio.Semaphore(settings.at_once)
+        self._clean_s: float | None = None
+
+    async def reserve(self, names: Collection[RunName], call: Call) -> Mapping[RunName, NativeId]:
+        """See `SiteAdapter.reserve`: ids are handed out on acceptance."""
+        return {}
+
+    async def submit(self, runs: Sequence[Run], call: Call) -> Mapping[RunName, Outcome]:
+        """See `SiteAdapter.submit`. Names are looked up first; a job that comes into being all the same leaves at its claim."""
+        if not runs:
+            return {}
+        deadline = time.monotonic() + call.timeout_s
+        outcomes: dict[RunName, Outcome] = {
+            run.name: Refused(reason) for run in runs if (reason := objection(run, self._site.pools, self._settings))
+        }
+        reports = self._reports(await self._listing(call.timeout_s))
+        outcomes |= {run.name: Accepted(reports[run.name].native_id) for run in runs if run.name in reports}
+        new = [run for run in runs if run.name not in outcomes]
+        answers = await asyncio.gather(*(self._submit(run, deadline) for run in new))
+        return outcomes | {run.name: answer for run, answer in zip(new, answers, strict=True)}
+
+    async def _submit(self, run: Run, deadline: float) -> Outcome:
+        async with self._submitting:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return Unknown("there was no time left to send it")
+            text = job_script(run, self._mount, self._settings.bin, slots_per_task(run, self._settings))
+            return await self._client.submit(submission(run, self._settings), text, left)
+
+    async def observe(self, known: Collection[RunRef], call: Call) -> Observation:
+        """See `SiteAdapter.observe`. As many calls for any number of runs: jobs, records, queues, and hosts by pool."""
+        began = time.time()
+        queues = {pool.name: self._queue(pool.name) for pool in self._site.pools}
+        listing, found = await asyncio.gather(
+            self._listing(call.timeout_s), self._client.queues(set(queues.values()), call.timeout_s)
+        )
+        rooms = await asyncio.gather(
+            *(self._room(pool, found.get(queues[pool.name]), listing, call.timeout_s) for pool in self._site.pools)
+        )
+        by_pool = {pool.name: room for pool, room in zip(self._site.pools, rooms, strict=True)}
+        return Observation(began, True, "lsf", self._reports(listing), by_pool, tuple(listing.foreign))
+
+    async def cancel(self, runs: Collection[RunRef], call: Call) -> None:
+        """See `SiteAdapter.cancel`. LSF sends SIGINT, SIGTERM and SIGKILL, ten seconds apart where it is not told otherwise."""
+        if not runs:
+            return
+        listing = await self._listing(call.timeout_s)
+        names = {run.name for run in runs}
+        ids = [job.id for job in listing.jobs if job.name in names and not job.is_over]
+        await self._client.kill(ids, call.timeout_s)
+
+    async def forget(self, runs: Collection[RunRef], call: Call) -> None:
+        """See `SiteAdapter.forget`. LSF lists what ended for its CLEAN_PERIOD: a file of ours says which of it is stored."""
+        if not runs:
+            return
+        listing = await self._listing(call.timeout_s)
+        if self._clean_s is None:
+            self._clean_s = await self._client.clean_period_s(call.timeout_s)
+        is_ours = f"{self._federation}-"
+        names = {
+            run.name
+            for run in runs
+            if run.name.startswith(is_ours)
+            and run.name not in listing.foreign
+            and all(job.is_over for job in listing.ours.get(run.name, ()))
+        }
+        keys = [job.key for job in listing.jobs if job.name in names]
+        if names:
+            await self._client.forget(names, keys, self._clean_s, call.timeout_s)
+
+    async def logs(self, run: RunRef, task: int, offset: int, follow: bool) -> AsyncIterator[bytes]:
+        """See `SiteAdapter.logs`. Output is read where the commands are run, a part at a time."""
+        empty = 0
+        while True:
+            word, content = await self._client.log(run.name, task, offset, LOG_CALL_S)
+            if content:
+                offset, empty = offset + len(content), 0
+                yield content
+            if len(content) == LOG_BYTES:
+                continue
+            if not follow or word == "over":
+                return
+            empty += 1
+            if empty % LOG_LISTING_EVERY == 0 and await self._is_over(run):
+                follow = False  # what was written since the last reading is read once more
+                continue
+            await asyncio.sleep(LOG_PAUSE_S)
+
+    async def probe(self, timeout_s: float) -> Sequence[Check]:
+        """See `SiteAdapter.probe`."""
+        deadline = time.monotonic() + timeout_s
+        checks = await probe_login(self._client.commands, timeout_s)
+        if not checks[-1].is_ok:
+            return checks
+        began = time.monotonic()
+        try:
+            self._clean_s = await self._client.clean_period_s(deadline - began)
+            queues = await self._client.queues({self._queue(pool.name) for pool in self._site.pools}, deadline - began)
+        except Unreachable as error:
+            return [*checks, _check(Layer.SCHEDULER, began, str(error), isinstance(error, NotInstalled))]
+        absent = sorted({self._queue(pool.name) for pool in self._site.pools} - queues.keys())
+        if absent:
+            message = f"there is no queue {', '.join(absent)}: set pools.<pool>.queue to one that bqueues lists"
+            return [*checks, _check(Layer.SCHEDULER, began, message, is_misconfigured=True)]
+        checks.append(_check(Layer.SCHEDULER, began))
+        began = time.monotonic()
+        try:
+            await self._client.write_test(max(deadline - began, 0.0))
+        except Unreachable as error:
+            return [*checks, _check(Layer.STORAGE, began, str(error))]
+        return [*checks, _check(Layer.STORAGE, began)]
+
+    async def close(self) -> None:
+        """See `SiteAdapter.close`."""
+        await self._client.commands.close()
+
+    async def _listing(self, timeout_s: float) -> Listed:
+        jobs, seen = await asyncio.gather(self._client.jobs(timeout_s), self._client.seen(timeout_s))
+        ours: dict[RunName, list[Job]] = {}
+        foreign = set()
+        for job in jobs:
+            if job.federation != self._federation:
+                foreign.add(job.name)
+            elif job.key not in seen.forgotten:
+                ours.setdefault(job.name, []).append(job)
+        return Listed(ours, sorted(foreign - ours.keys()), seen)
+
+    def _reports(self, listing: Listed) -> Mapping[RunName, Report]:
+        seen = listing.seen
+        reports = [report_of(job, seen.told.get(job.key), seen.now) for job in listing.jobs]
+        listed = {job.key for job in listing.jobs}
+        for key, told in seen.told.items():
+            name, _, native_id = key.rpartition("@")
+            if key not in listed and (report := report_of_record(name, native_id, told)) is not None:
+                reports.append(report)
+        return by_name(reports)
+
+    async def _room(self, pool: Pool, queue: Queue | None, listing: Listed, timeout_s: float) -> Room:
+        names = self._settings.pool(pool.name).hosts or (queue.hosts if queue else ())
+        if queue is None:
+            return Room()
+        hosts = await self._client.hosts(names, timeout_s)
+        busy = await self._client.busy_gpus(names, timeout_s) if pool.per_node.gpus else {}
+        return room_of(pool, queue, hosts, busy, list(listing.jobs), self._settings.gpus)
+
+    def _queue(self, pool: str) -> str:
+        return self._settings.pool(pool).queue or pool
+
+    async def _is_over(self, run: RunRef) -> bool:
+        report = self._reports(await self._listing(LOG_CALL_S)).get(run.name)
+        return report is None or report.state.is_over
+
+
+def open_lsf(site: Site, settings: LsfSettings, federation: str) -> LsfAdapter:
+    """The adapter of an LSF site; nothing is called yet. Raises ValueError where the storage's place at the site is not told, or
+    where SSH is asked for and its library is not installed."""
+    return LsfAdapter(site, settings, federation, open_commands(settings.transport))
+
+
+def _check(layer: Layer, began: float, message: str = "", is_misconfigured: bool = False) -> Check:
+    return Check(layer, not message, 1000 * (time.monotonic() - began), message, is_misconfigured)
