@@ -16,11 +16,12 @@ from broker.members import Right
 from broker.placement.view import Passed, Placement, Plan
 from broker.placement.words import span
 from broker.plan_process import Runner, plan_here
+from broker.records import Booking
 from broker.snapshot import Snapshots
 from broker.store import keys as kinds
 from broker.store.base import Conflict, Expect, Saved, StoreUnavailable
 from broker.store.ledger import Draft, Erase, Save
-from broker.world import Job
+from broker.world import Job, World
 from topology.site import Admission
 
 log = logging.getLogger(__name__)
@@ -152,15 +153,17 @@ class Planner:
         if job is None or not _is_waiting(job) or site is None or site.admission is not Admission.OPEN:
             return None
         events: list[Event] = [Placed(now, placement.site, placement.pool, placement.gpu_type, placement.decision)]
-        relied = [keys.booking(booking.dataset, booking.target) for booking in placement.bookings]
-        if not placement.bookings:
+        made = {keys.booking(booking.dataset, booking.target): booking for booking in placement.bookings}
+        if not all(_has_source(booking, world) for key, booking in made.items() if key in placing.makes):
+            return None
+        if not made:
             events.append(Staged(now))
-            relied = [keys.replica(dataset, placement.site) for dataset in job.spec.inputs]
-        relied.append(keys.of(kinds.SITES, placement.site))
+        brought = {booking.dataset for booking in placement.bookings}
+        here = [keys.replica(dataset, placement.site) for dataset in job.spec.inputs if dataset not in brought]
+        relied = [*made, *here, *map(keys.dataset, job.spec.inputs), keys.of(kinds.SITES, placement.site)]
         expected = [Expect(key, world.revision(key)) for key in relied if key not in placing.makes]
         if not all(each.revision for each in expected):
             return None
-        made = {keys.booking(booking.dataset, booking.target): booking for booking in placement.bookings}
         return [*self._step(job, events), *expected, *(Save(key, made[key], 0) for key in sorted(placing.makes))]
 
     async def _cancel_asked(self, right: Right) -> None:
@@ -214,6 +217,10 @@ class Planner:
 
 def _is_waiting(job: Job) -> bool:
     return job.state.phase is Phase.PENDING and not job.is_asked_to_end and not job.wish.hold
+
+
+def _has_source(booking: Booking, world: World) -> bool:
+    return booking.source in world.sites and booking.source in world.replicas.get(booking.dataset, {})
 
 
 def _waits_since(job: Job) -> float:

@@ -10,7 +10,7 @@ from typing import TypeVar
 from aiohttp import web
 
 from broker.api.bodies import body_of_request, check_name
-from broker.api.changes import remove, save_all, update
+from broker.api.changes import fresh, remove, save_all, update
 from broker.api.finding import newest
 from broker.api.health import site_health
 from broker.api.services import SERVICES, Services, answer
@@ -192,8 +192,8 @@ async def delete_dataset(request: web.Request) -> web.Response:
     world, keys = services.context.world, services.context.world.mirror.keys
     dataset = _dataset_id(world, request)
     check_dataset_unused(world, dataset)
+    await _taken_away(services, dataset)
     await remove(services, [keys.replica(dataset, site) for site in world.replicas.get(dataset, ())])
-    await remove(services, [keys.dataset(dataset)])
     return web.Response(status=HTTPStatus.NO_CONTENT)
 
 
@@ -224,6 +224,24 @@ async def _closed(services: Services, site: Site) -> int:
         await update(services, key, admitting(site.admission))
         raise
     return revision
+
+
+async def _taken_away(services: Services, dataset: DatasetId) -> None:
+    """Remove a dataset's record. A placement names the record it relied on, so that once the mirror has seen this, it knows of
+    all jobs that were placed with it, and no more are. Raises InConflict, with the record put back, if there are any."""
+    world, key = services.context.world, services.context.world.mirror.keys.dataset(dataset)
+    value, revision = await fresh(services, key)
+    if value is None:
+        return
+    (result,) = await services.context.ledger.commit([[Erase(key, revision)]])
+    if not isinstance(result, Saved):
+        raise InConflict(f"dataset {dataset} was changed meanwhile: try again")
+    await world.mirror.reached(result.revision)
+    try:
+        check_dataset_unused(world, dataset)
+    except InConflict:
+        await update(services, key, lambda now: now or value)
+        raise
 
 
 def _site_view(services: Services, site: Site) -> Shown:
@@ -267,7 +285,7 @@ def _dataset_id(world: World, request: web.Request) -> DatasetId:
     name, _, version = request.match_info["name"].partition("@")
     tenant = request.query.get("tenant", DEFAULT_TENANT)
     found = newest(world, tenant, name) if not version else DatasetId(tenant, name, version)
-    if found is None or found not in world.datasets:
+    if found is None or (found not in world.datasets and not world.replicas.get(found)):
         raise NotFound(f"tenant {tenant} has no dataset {request.match_info['name']}")
     return found
 

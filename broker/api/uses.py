@@ -20,12 +20,17 @@ def check_site_idle(world: World, site: str) -> None:
 
 
 def check_site_unused(world: World, site: str) -> None:
-    """Raise InConflict while jobs are at a site, it holds the last copy of what unfinished jobs read, or links lead to it."""
+    """Raise InConflict while jobs are at a site, it holds the last copy of what unfinished jobs read, something is brought from
+    it, or links lead to it."""
     check_site_idle(world, site)
     for dataset in datasets_at(world, site):
         if len(world.replicas[dataset]) == 1:
             readers = world.used_by.get(dataset, ())
             _refuse_jobs(f"site {site}", f"read {dataset}, which only it has", readers, "cancel them or wait")
+    bookings = [booking for at in world.bookings.values() for booking in at.values()]
+    leaving = [f"{each.dataset} to {each.target}" for each in bookings if each.source == site]
+    if leaving:
+        raise InConflict(f"site {site} is in use: transfers bring {_named(leaving)} from it: wait, or cancel what needs them")
     links = [link.name for link in world.links.values() if site in (link.source, link.target)]
     if links:
         raise InConflict(f"site {site} is used by links {_named(links)}: delete them first")

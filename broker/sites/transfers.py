@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from broker.jobs.model import End, Ending, Phase
@@ -20,6 +20,7 @@ from broker.store import keys as kinds
 from broker.store.ledger import Erase, Save
 from topology.dataset import DatasetId, Replica
 from topology.link import bytes_per_second
+from topology.site import Site
 
 log = logging.getLogger(__name__)
 
@@ -71,14 +72,22 @@ class Transfers:
 
     async def _bring(self, booking: Booking) -> Brought:
         site, world = self._site, self._site.world
-        source = world.sites.get(booking.source)
-        replica = world.replicas.get(booking.dataset, {}).get(booking.source)
-        if source is None or replica is None:
+        found = self._source(booking)
+        if found is None:
             raise StorageError(f"{booking.dataset} is no longer at {booking.source}")
+        source, replica = found
         record = world.datasets.get(booking.dataset)
         rate = bytes_per_second(booking.share_gbps)
         checksum = record.checksum if record else None
         return await self._mover.bring(Order(booking.dataset, source, replica.path, site.site, site.right.epoch, rate, checksum))
+
+    def _source(self, booking: Booking) -> tuple[Site, Replica] | None:
+        """Where it is brought from; None when the site is gone, or has the dataset no longer."""
+        source, replica = self._site.world.sites.get(booking.source), self._replicas(booking.dataset).get(booking.source)
+        return (source, replica) if source and replica else None
+
+    def _replicas(self, dataset: DatasetId) -> Mapping[str, Replica]:
+        return self._site.world.replicas.get(dataset, {})
 
     async def _finish(self, dataset: DatasetId, booking: Booking | None) -> None:
         """One transfer is over. Its task is forgotten only once that is stored, so that a store that is away costs no copying."""
@@ -117,14 +126,16 @@ class Transfers:
         await site.commit([[Save(key, failed, site.world.revision(key))]])
 
     async def _drop(self, bookings: dict[DatasetId, Booking]) -> None:
-        """Bookings that failed too often, with the jobs that wait for them, and those that no job waits for any more."""
+        """Bookings that failed too often, or whose source is gone, with the jobs that wait for them; and those that no job waits
+        for any more."""
         if not bookings:
             return
         site, keys = self._site, self._site.world.mirror.keys
         revisions = {dataset: site.world.revision(keys.booking(dataset, site.name)) for dataset in bookings}
         wanted = {dataset for job in site.world.at(site.name, Phase.STAGING) for dataset in job.spec.inputs}
-        hopeless = {dataset: booking for dataset, booking in bookings.items() if booking.failures >= FAILURES}
-        steps = self._left_behind(hopeless)
+        cut_off = {dataset for dataset, booking in bookings.items() if self._source(booking) is None}
+        hopeless = {name: each for name, each in bookings.items() if each.failures >= FAILURES or name in cut_off}
+        steps = self._left_behind(hopeless, cut_off)
         for first in range(0, len(steps), LEFT_BEHIND):
             await site.write(steps[first : first + LEFT_BEHIND])
         gone = [dataset for dataset in bookings if dataset in hopeless or dataset not in wanted]
@@ -135,14 +146,17 @@ class Transfers:
             task.cancel()
         await asyncio.gather(*leaving, return_exceptions=True)
 
-    def _left_behind(self, hopeless: dict[DatasetId, Booking]) -> Sequence[Step]:
-        """The jobs that wait for a dataset that cannot be brought."""
+    def _left_behind(self, hopeless: dict[DatasetId, Booking], cut_off: Collection[DatasetId]) -> Sequence[Step]:
+        """The jobs that wait for a dataset that cannot be brought. Where somebody took the source away, that is not counted."""
         site = self._site
+        hopeless = {dataset: booking for dataset, booking in hopeless.items() if site.name not in self._replicas(dataset)}
         now = site.context.clock.now()
         steps = []
         for job in site.world.at(site.name, Phase.STAGING) if hopeless else ():
             booking = next((hopeless[dataset] for dataset in job.spec.inputs if dataset in hopeless), None)
-            if booking:
+            if booking and booking.dataset in cut_off:
+                steps.append(owed.taken_back(job, f"{booking.dataset} is no longer at {booking.source}", now))
+            elif booking:
                 why = f"{booking.dataset} cannot be brought from {booking.source} to {site.name}: {booking.message}"
                 steps.append(Step(job, (owed.end_with(job, End(now, Ending.STAGING_FAILED, message=why)),)))
         return steps

@@ -174,6 +174,49 @@ async def test_a_job_whose_replica_went_meanwhile_is_left_to_the_next_turn(leade
     assert leader.count("fed_write_conflicts_total", writer="planner") == 1
 
 
+@pytest.mark.parametrize("site", ["ams", "fra"])
+async def test_nothing_is_placed_with_a_dataset_that_was_removed_meanwhile(leader, site):
+    # at ams the input is there; to fra it would be brought
+    await leader.sites(*(a_view(name, cpus=8 if name == site else 1) for name in ("ams", "fra")))
+    dataset = a_dataset()
+    await leader.save(
+        (KEYS.dataset(dataset), Dataset(dataset, GIB)),
+        (KEYS.replica(dataset, "ams"), Replica(dataset, "ams", "corpus")),
+        (KEYS.of(kinds.LINKS, "ams:fra"), a_link("ams", "fra")),
+    )
+    (job,) = await leader.jobs(1, inputs=(dataset,), resources=TaskResources(cpus=2))
+
+    async def remove_the_dataset_while_planning(given):
+        await leader.elsewhere.commit([[Erase(KEYS.dataset(dataset), leader.world.revision(KEYS.dataset(dataset)))]])
+        return await plan_here(given)
+
+    leader.planner = Planner(leader.context, remove_the_dataset_while_planning)
+    await leader.turn()
+    assert leader.phases()[job] is Phase.PENDING
+    assert leader.count("fed_write_conflicts_total", writer="planner") == 1
+
+
+async def test_nothing_is_brought_from_where_it_went_meanwhile(leader):
+    await leader.sites(a_view("ams", cpus=1), a_view("fra"))
+    dataset = a_dataset()
+    await leader.save(
+        (KEYS.dataset(dataset), Dataset(dataset, GIB)),
+        (KEYS.replica(dataset, "ams"), Replica(dataset, "ams", "corpus")),
+        (KEYS.of(kinds.LINKS, "ams:fra"), a_link("ams", "fra")),
+    )
+    (job,) = await leader.jobs(1, inputs=(dataset,), resources=TaskResources(cpus=2))
+
+    async def lose_the_source_while_planning(given):
+        made = await plan_here(given)
+        replica = KEYS.replica(dataset, "ams")
+        await leader.context.ledger.commit([[Erase(replica, leader.world.revision(replica))]])
+        return made
+
+    leader.planner = Planner(leader.context, lose_the_source_while_planning)
+    await leader.turn()
+    assert (leader.phases()[job], dict(leader.world.bookings)) == (Phase.PENDING, {})
+
+
 async def test_nothing_is_placed_at_a_site_that_was_removed_meanwhile(leader):
     await leader.sites(a_view("ams"))
     (job,) = await leader.jobs(1)

@@ -9,13 +9,17 @@ from broker.clock import SystemClock
 from broker.errors import InConflict, Invalid, NotFound
 from broker.jobs.lifecycle import Placed, Staged, fold
 from broker.jobs.model import JobSpec, JobState, Wish
+from broker.records import Booking
 from broker.store import keys as kinds
-from broker.store.base import Put
+from broker.store.base import Delete, Put
 from broker.store.codec import encode
 from broker.store.keys import Keys
+from broker.store.ledger import Save
 from broker.store.memory import MemoryServer
+from topology.dataset import DatasetId
 
 KEYS = Keys("fed")
+CORPUS = DatasetId("default", "corpus", "1")
 ENDLESS = Behaviour(seconds=10_000.0)
 LINK = {"from": "ams", "to": "fra", "bandwidth_gbps": 10.0}
 
@@ -132,6 +136,38 @@ async def test_a_job_that_is_placed_while_its_site_is_being_removed_keeps_it(fed
         with pytest.raises(InConflict, match="j1"):
             await fed.delete("sites", "ams")
         assert (await fed.get("sites", "ams"))["admission"] == "open"
+
+
+class Taking(MemoryServer):
+    """A store in which a job that reads corpus turns out to have been placed just before corpus is removed."""
+
+    def transact(self, changes, fence):
+        keys = [operation.key for change in changes for operation in change if isinstance(operation, Delete)]
+        if KEYS.dataset(CORPUS) in keys:
+            wish = Wish("j1", "reads", "default", 0.0, "ana", JobSpec("default", ("true",), inputs=(CORPUS,)))
+            state = fold(JobState("j1"), [Placed(0.0, "ams", "cpu"), Staged(0.0)])
+            records = {KEYS.of(kinds.WISHES, "j1"): wish, KEYS.of(kinds.STATES, "j1"): state}
+            super().transact([[Put(key, encode(value), None) for key, value in records.items()]], None)
+        return super().transact(changes, fence)
+
+
+async def test_a_job_that_is_placed_while_its_dataset_is_being_removed_keeps_it(federation):
+    federation.behaviour, federation.server = ENDLESS, Taking(SystemClock())
+    async with federation.broker() as broker, Client(broker.url, patience_s=2.0) as fed:
+        await fed.put("sites", "ams", federation.site("ams"))
+        await fed.put("datasets", "corpus", a_dataset("corpus", "ams", size_bytes=1, checksum="sha256:" + "a" * 64))
+        with pytest.raises(InConflict, match="j1"):
+            await fed.delete("datasets", "corpus")
+        assert (await fed.get("datasets", "corpus"))["sites"] == ["ams"]
+
+
+async def test_a_site_from_which_something_is_brought_is_not_removed(federation):
+    async with federation.broker() as broker, Client(broker.url, patience_s=2.0) as fed:
+        await fed.put("sites", "ams", federation.site("ams"))
+        booking = Booking(CORPUS, "ams", "far", (), 1.0, 1.0, 0.0)
+        await broker.context.ledger.commit([[Save(KEYS.booking(CORPUS, "far"), booking, 0)]])
+        with pytest.raises(InConflict, match="default/corpus@1 to far"):
+            await fed.delete("sites", "ams")
 
 
 @pytest.mark.usefixtures("two_sites")

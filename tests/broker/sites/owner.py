@@ -24,7 +24,7 @@ from broker.sites.work import SiteWork
 from broker.storage import StorageError, Tree
 from broker.store import codec
 from broker.store import keys as kinds
-from broker.store.base import Fence, Put, Saved, StoreUnavailable
+from broker.store.base import Delete, Fence, Put, Saved, StoreUnavailable
 from broker.store.keys import Keys
 from broker.store.ledger import Erase, Ledger, Save
 from broker.store.memory import MemoryServer, MemoryStore
@@ -210,6 +210,10 @@ class Place:
         """Write records as somebody else would."""
         change = [Put(key, codec.encode(value), None) for key, value in zip(pairs[::2], pairs[1::2], strict=True)]
         assert self.server.transact([change], None)
+
+    def remove(self, key: str) -> None:
+        """Remove a record as somebody else would."""
+        assert self.server.transact([[Delete(key, None)]], None)
 
     def job(self, name: str = "j1", *events: Event, wish: Wish | None = None, **spec: Any) -> str:
         """A job placed at ams, with no inputs unless said; `events` follow the placement."""

@@ -353,6 +353,20 @@ def test_a_transfer_that_fails_three_times_is_told_and_dropped():
     in_virtual_time(story)
 
 
+def test_a_transfer_whose_source_was_taken_away_sends_its_jobs_back_uncounted():
+    async def story(place: Place):
+        place.shelf.copy_problem = "disk full"  # no copy comes through meanwhile
+        await place.owner()
+        a_booking(place)
+        place.job(inputs=(WORDS,))
+        place.remove(KEYS.replica(WORDS, "fra"))
+        job = await place.until_phase(Phase.PENDING)
+        assert (job.attempt.end.ending, job.reason) == (Ending.WITHDRAWN, "default/corpus@1 is no longer at fra")
+        await place.until(lambda: place.read(kinds.BOOKINGS, "ams", "default", "corpus@1") is None)
+
+    in_virtual_time(story)
+
+
 def test_a_transfer_that_nobody_waits_for_is_dropped_and_a_job_without_one_goes_back():
     async def story(place: Place):
         a_booking(place)
