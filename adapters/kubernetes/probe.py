@@ -75,6 +75,8 @@ class Probe:
 
             try:
                 answered(True, await ask(max(deadline - began, 0.001)))
+                if layer is Layer.REACH and self._storage.is_due:
+                    self._storage.begin()  # a pod takes a while: the other layers are asked meanwhile
                 continue
             except Failing as failing:
                 answered(False, str(failing), failing.is_misconfigured)

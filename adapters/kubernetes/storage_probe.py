@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import shlex
 import time
 import uuid
@@ -18,6 +18,8 @@ from adapters.kubernetes.seen import Page, Part, Pod
 from adapters.kubernetes.settings import KubernetesSettings, storage_mount
 from adapters.kubernetes.watch import read
 from topology.site import Site
+
+log = logging.getLogger(__name__)
 
 AGAIN_S = 600.0
 """How long a yes holds. A no is asked again with the next probe."""
@@ -41,31 +43,43 @@ class StorageProbe:
     def __init__(self, site: Site, settings: KubernetesSettings, federation: str, client: KubernetesClient) -> None:
         self._site, self._settings, self._federation, self._client = site, settings, federation, client
         self._asking: asyncio.Task[None] | None = None
+        self._removals: set[asyncio.Task[None]] = set()
         self._good_until = 0.0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the next `ask` needs a pod."""
+        return self._settings.image is not None and time.monotonic() >= self._good_until
 
     async def ask(self, timeout_s: float) -> str:
         """Words to go with a yes. A pod that has not come to an end in this time is waited for by the next probe. Raises
         Unreachable for a no, and what the client raises."""
         if self._settings.image is None:
             return "not asked: the site has no default image"
-        if time.monotonic() < self._good_until:
+        if not self.is_due:
             return ""
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._run(), name=f"storage of {self._site.name}")
-        done, _ = await asyncio.wait([self._asking], timeout=timeout_s * 0.9)
+        asking = self.begin()
+        done, _ = await asyncio.wait([asking], timeout=timeout_s)
         if not done:
             return "not known yet: the pod that asks has not been started"
-        asked, self._asking = self._asking, None
-        asked.result()
+        self._asking = None
+        asking.result()
         self._good_until = time.monotonic() + AGAIN_S
         return ""
+
+    def begin(self) -> asyncio.Task[None]:
+        """Start the pod, if none is under way."""
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._run(), name=f"storage of {self._site.name}")
+        return self._asking
 
     async def close(self) -> None:
         """Remove the pod, if one is under way."""
         if self._asking is not None:
             self._asking.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Unreachable, Said):
-                await self._asking
+            await asyncio.gather(self._asking, return_exceptions=True)
+        if self._removals:
+            await asyncio.wait(self._removals)
 
     async def _run(self) -> None:
         name = f"{self._federation}-storage-{uuid.uuid4().hex[:8]}"
@@ -74,8 +88,16 @@ class StorageProbe:
         try:
             await self._ended(path, name)
         finally:
-            with contextlib.suppress(Unreachable, Said):
-                await self._client.ask("DELETE", path, 10.0, body={"gracePeriodSeconds": 0})
+            removal = asyncio.create_task(self._remove(path), name=f"remove {name}")
+            self._removals.add(removal)
+            removal.add_done_callback(self._removals.discard)
+
+    async def _remove(self, path: str) -> None:
+        """A pod that cannot be removed ends by its own deadline, and takes no room."""
+        try:
+            await self._client.ask("DELETE", path, 10.0, body={"gracePeriodSeconds": 0})
+        except (Unreachable, Said) as error:
+            log.warning("%s: its storage probe is left behind: %s", self._site.name, error)
 
     async def _ended(self, path: str, name: str) -> None:
         until = time.monotonic() + LIFE_S

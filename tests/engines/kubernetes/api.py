@@ -19,7 +19,7 @@ class Api:
 
     def ask(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> tuple[int, Any]:
         """Status and answer: JSON, or text where it is none. Status 0 where nobody answers."""
-        connection = http.client.HTTPSConnection("127.0.0.1", self._port, timeout=10, context=self._context)
+        connection = http.client.HTTPSConnection("127.0.0.1", self._port, timeout=60, context=self._context)
         try:
             connection.request(method, path, None if body is None else json.dumps(body), {"Content-Type": kind})
             response = connection.getresponse()
