@@ -16,6 +16,8 @@ from adapters.process.adapter import open_process
 from adapters.process.settings import ProcessSettings
 from adapters.slurm.adapter import open_slurm
 from adapters.slurm.settings import SlurmSettings
+from adapters.yarn.adapter import open_yarn
+from adapters.yarn.settings import YarnSettings
 from topology.site import Site
 
 
@@ -40,6 +42,7 @@ KINDS: Mapping[str, Kind] = {
     "process": Kind(ProcessSettings, open_process),
     "lsf": Kind(LsfSettings, open_lsf),
     "slurm": Kind(SlurmSettings, open_slurm),
+    "yarn": Kind(YarnSettings, open_yarn),
 }
 
 

@@ -1,0 +1,97 @@
+"""The question whether a YARN site works, layer by layer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from adapters.base import Check, Layer, Unreachable
+from adapters.yarn.client import Denied, Web, within
+from adapters.yarn.listing import elements_of, label_of, nodes_of
+from adapters.yarn.settings import YarnSettings
+from topology.site import Site
+
+
+async def checks(web: Web, site: Site, settings: YarnSettings, timeout_s: float) -> Sequence[Check]:
+    """Reach: the address answers. Login: it takes our words for who we are. Scheduler: a resource manager is active, and has our
+    queues, and our pools' labels on nodes that run. Storage: its place, where the broker sees it, can be written to."""
+    done: list[Check] = []
+    began = time.monotonic()
+
+    def answered(layer: Layer, message: str = "", is_misconfigured: bool = False) -> None:
+        nonlocal began
+        now = time.monotonic()
+        done.append(Check(layer, not message, 1000 * (now - began), message, is_misconfigured))
+        began = now
+
+    try:
+        async with within(timeout_s):
+            try:
+                await web.reach()
+            except Denied as error:
+                answered(Layer.REACH)
+                answered(Layer.LOGIN, str(error), is_misconfigured=True)
+                return done
+            answered(Layer.REACH)
+            answered(Layer.LOGIN)
+            await web.active()
+            wrong = _missing_queues(await web.listing("/scheduler"), settings) or _missing_pools(
+                nodes_of(await web.listing("/nodes")), site, settings
+            )
+            answered(Layer.SCHEDULER, wrong, is_misconfigured=bool(wrong))
+            if not wrong:
+                answered(Layer.STORAGE, await asyncio.to_thread(_unwritable, site.storage.url))
+    except Unreachable as error:
+        answered(list(Layer)[len(done)], str(error))
+    return done
+
+
+def _missing_queues(listing: Any, settings: YarnSettings) -> str:
+    """What is wrong with the queues that are named in our settings. A scheduler of another kind than CapacityScheduler tells its
+    queues in another way, and is believed."""
+    told = (listing or {}).get("scheduler", {}).get("schedulerInfo", {})
+    if told.get("type") != "capacityScheduler":
+        return ""
+    states = dict(_queues(told))
+    for name in sorted({settings.queue, *settings.queues.values()}):
+        if name not in states:
+            return f"there is no queue {name} to submit to: this site has {', '.join(sorted(states))}"
+        if states[name] not in ("RUNNING", ""):
+            return f"queue {name} is {states[name]}"
+    return ""
+
+
+def _queues(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Queues without queues below them, by name and by path, with their states."""
+    for queue in elements_of(told, "queues", "queue"):
+        if elements_of(queue, "queues", "queue"):
+            yield from _queues(queue)
+        else:
+            yield str(queue.get("queueName", "")), str(queue.get("state", ""))
+            yield str(queue.get("queuePath", "")), str(queue.get("state", ""))
+
+
+def _missing_pools(nodes: Sequence[Mapping[str, Any]], site: Site, settings: YarnSettings) -> str:
+    """Which pool has no node that runs."""
+    present = {label_of(node) for node in nodes if node.get("state") == "RUNNING"}
+    for pool in site.pools:
+        label = settings.label(pool.name)
+        if label not in present:
+            return f"no node that runs has {f'the label {label}' if label else 'no label'}: pool {pool.name} is empty"
+    return ""
+
+
+def _unwritable(url: str) -> str:
+    """Why the storage cannot be written to from here. Of one that is no directory of ours nothing is known: see the README."""
+    parts = urlsplit(url)
+    if parts.scheme != "file":
+        return ""
+    place = Path(unquote(parts.path))
+    if not place.is_dir():
+        return f"{place} is no directory"
+    return "" if os.access(place, os.W_OK | os.X_OK) else f"{place} cannot be written to"

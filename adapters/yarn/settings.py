@@ -1,0 +1,77 @@
+"""Settings of a site whose engine is `yarn`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Annotated
+from urllib.parse import unquote, urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from adapters.secrets import Secret
+from topology.site import Site
+
+Url = Annotated[str, StringConstraints(pattern="^https?://[^/?#]+(/[^?#]*)?$")]
+
+
+class YarnSettings(BaseModel):
+    """Only the resource manager has no default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    resource_manager: tuple[Url, ...] = Field(min_length=1)
+    """Web addresses of the resource managers, `http://host:8088`; where there are several, the active one is looked for."""
+    user: str = "fedbroker"
+    """Whom applications belong to, as YARN's simple authentication takes it (`user.name`)."""
+    password: Secret | None = None
+    """With it `user` logs in by HTTP Basic, as a gateway before the resource manager asks."""
+    token: Secret | None = None
+    """A bearer token, as a gateway asks for; instead of `password`."""
+    ca_file: str | None = Field(default=None, pattern="^/")
+    """Certificates of those who sign the resource manager's; the system's when absent."""
+    queue: str = "default"
+    queues: Mapping[str, str] = Field(default_factory=dict)
+    """Tenant to queue, where it is not `queue`."""
+    priority: int | None = Field(default=None, ge=0)
+    """Of applications within their queue; the queue's default when absent."""
+    labels: Mapping[str, str] = Field(default_factory=dict)
+    """Pool to node label; nodes without a label are the pool that is not named here."""
+    gpus: Mapping[str, str] = Field(default_factory=dict)
+    """GPU type to YARN's resource type, where it is not `yarn.io/gpu`."""
+    mount: str | None = Field(default=None, pattern="^/")
+    """Where tasks see the site's storage; the path of its url when that is a `file:` one."""
+    python: str = "python3"
+    """Python 3.8 or newer on every node: the application master needs it, and nothing else."""
+    scheduler_address: str | None = None
+    """host:port at which application masters reach the resource manager; as the nodes' yarn-site.xml says when absent."""
+    gang_patience_s: float = Field(default=600.0, gt=0)
+    """For how long a gang holds some of its containers while it waits for the others, before it gives all back and fails."""
+    grace_s: float = Field(default=5.0, ge=0)
+    """Between SIGTERM and SIGKILL when a run's walltime is over."""
+    concurrency: int = Field(default=8, ge=1)
+    """Calls in flight while runs are submitted or cancelled."""
+
+    @model_validator(mode="after")
+    def _is_one_login(self) -> YarnSettings:
+        if self.password and self.token:
+            raise ValueError("give a password or a token, not both")
+        return self
+
+    def label(self, pool: str) -> str:
+        """The partition that is this pool; empty for the default one."""
+        return self.labels.get(pool, "")
+
+    def resource_type(self, gpu: str) -> str:
+        """YARN's name for a type of GPU."""
+        return self.gpus.get(gpu, "yarn.io/gpu")
+
+
+def mount_of(site: Site, settings: YarnSettings) -> PurePosixPath:
+    """Where tasks see the site's storage. Raises ValueError where nothing says."""
+    url = urlsplit(site.storage.url)
+    if settings.mount:
+        return PurePosixPath(settings.mount)
+    if url.scheme != "file" or not url.path.startswith("/"):
+        raise ValueError(f"engine.settings.mount: say where tasks see {site.storage.url}")
+    return PurePosixPath(unquote(url.path))
