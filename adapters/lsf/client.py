@@ -21,7 +21,7 @@ DEFAULT_CLEAN_S = 3600.0
 """CLEAN_PERIOD of a cluster that does not say
 (https://www.ibm.com/docs/en/SSWRJV_10.1.0/lsf_config_ref/lsb.params.clean_period.5.html)."""
 
-_ENDING = re.compile(r"is being (?:terminated|signaled)|already finished|No matching job|is not found|No (?:unfinished )?job found")
+_ENDING = re.compile(r"is being (?:terminated|signaled)|already finished|No matching job|is not found|No (?:\w+ )?job found")
 _CLEAN = re.compile(r"CLEAN_PERIOD\s*=\s*(\d+)")
 
 

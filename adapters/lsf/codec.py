@@ -82,8 +82,8 @@ def objection(run: Run, pools: Sequence[Pool], settings: LsfSettings) -> str:
         return f"no node of pool {run.pool} has {run.per_task} for a task: each has {pool.per_node}"
     if pool.empty.fit(run.per_task) < run.tasks:
         return f"pool {run.pool} holds {pool.empty.fit(run.per_task)} tasks of {run.per_task} at once, not {run.tasks}"
-    if run.tasks > 1 and len(run.per_task.gpus) > 1:
-        return "tasks of a gang have GPUs of one type here"
+    if len(run.per_task.gpus) > 1:
+        return "a task has GPUs of one type here: a requirement names one model"
     if run.tasks > 1 and run.per_task.gpus and slots_per_task(run, settings) > 1:
         return "GPUs of a gang are given per slot: with several cpus per task, set cpus: affinity for this site"
     return ""
@@ -106,10 +106,9 @@ def submission(run: Run, settings: LsfSettings) -> list[str]:
     if run.walltime_s is not None:
         # in whole minutes, and the script itself ends what is over its time before LSF does
         words += ["-W", str(math.ceil(run.walltime_s / 60) + 1)]
-    gpus = [(settings.gpus.get(kind, kind), count) for kind, count in run.per_task.gpus]
-    if gpus:
+    for kind, count in run.per_task.gpus:
         per = "/task" if run.tasks > 1 else ""
-        words += ["-gpu", "+".join(f"num={count}{per}:gmodel={model}:j_exclusive=yes" for model, count in gpus)]
+        words += ["-gpu", f"num={count}{per}:gmodel={settings.gpus.get(kind, kind)}:j_exclusive=yes"]
     named = {
         "-P": tenant.project,
         "-app": tenant.app or pool.app,
@@ -160,7 +159,7 @@ def description(run: Run, slots: int) -> str:
     return f"{MARK} {run.federation} {run.pool} cpus={needs.cpus:g} gib={needs.memory_gib:g} slots={slots} gpus={gpus}"
 
 
-def _described(text: str) -> tuple[str, str, Resources, int]:
+def described(text: str) -> tuple[str, str, Resources, int]:
     """The reverse: federation, pool, needs of a task and its slots; of a job that is not ours, nothing."""
     found = re.fullmatch(rf"{MARK} (\S+) (\S+) cpus=(\S+) gib=(\S+) slots=(\d+) gpus=(\S*)", text.strip())
     if not found:
@@ -182,8 +181,8 @@ def outcome(code: int, text: str) -> Outcome:
 
 def records_of(command: str, code: int, stdout: str, stderr: str) -> list[Mapping[str, str]]:
     """The records that `-json` prints, those that are errors left out
-    (https://www.ibm.com/docs/en/SSWRJV_10.1.0/lsf_command_ref/bjobs.json.1.html). Commands that wait for LSF say so in lines before
-    it. Raises Unreachable for what is no answer."""
+    (https://www.ibm.com/docs/en/SSWRJV_10.1.0/lsf_command_ref/bjobs.json.1.html). Commands that wait for LSF say so before it.
+    Raises Unreachable for what is no answer."""
     begin = stdout.find("{")
     if begin < 0:
         if _NO_JOBS.search(stdout + stderr):
@@ -205,7 +204,7 @@ def job_of(record: Mapping[str, str]) -> Job:
     """A job of the listing. Raises Unreachable for a record that lacks a field."""
     try:
         index, name = record["JOBINDEX"], record["JOB_NAME"]
-        federation, pool, per_task, slots = _described(record["JOB_DESCRIPTION"])
+        federation, pool, per_task, slots = described(record["JOB_DESCRIPTION"])
         return Job(
             id=record["JOBID"] if index in ("", "0", "-") else f"{record['JOBID']}[{index}]",
             name=name,

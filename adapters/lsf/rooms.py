@@ -65,10 +65,10 @@ def busy_gpus(text: str) -> dict[str, dict[str, int]]:
     """GPUs that somebody uses, by host and model, from the table of `bhosts -gpu`
     (https://www.ibm.com/docs/en/SSWRJV_10.1.0/lsf_command_ref/bhosts.gpu.1.html). A host is named in its first line only."""
     lines = [line.split() for line in text.splitlines()]
-    head = next((number for number, words in enumerate(lines) if words[:1] == ["HOST_NAME"]), None)
+    head = next((number for number, words in enumerate(lines) if words[:1] in (["HOST_NAME"], ["HOST"])), None)
     if head is None:
         return {}
-    columns = lines[head]
+    columns = ["HOST_NAME", *lines[head][1:]]
     busy: dict[str, dict[str, int]] = {}
     host = ""
     for words in lines[head + 1 :]:
