@@ -19,6 +19,7 @@ POOLS = (
 )
 """What every engine under test has."""
 PATIENCE_S = 30.0
+"""How long a claim waits for what it says to become so, where a kind does not say."""
 CALL = Call(epoch=5, timeout_s=20.0)
 IMPATIENT = Call(epoch=5, timeout_s=0.3)
 LONG_S = 3600.0
@@ -48,6 +49,8 @@ class Kind(Protocol):
     """Whether a run that was accepted survives a kill of the engine at once; true where a kind does not say."""
     time_step_s: float
     """How coarse the engine's clock is; exact where a kind does not say."""
+    patience_s: float
+    """How long a claim waits for what it says to become so; `PATIENCE_S` where a kind does not say."""
     runs_programs: bool
     """Whether programs really run, with `storage` as the site's storage."""
     terminates_with: Collection[int | None]
@@ -118,7 +121,7 @@ async def until(
     kind: Kind, adapter: SiteAdapter, holds: Callable[[Mapping[str, Report]], bool], call: Call = CALL
 ) -> Observation:
     """The first observation of which it holds; fails when there is none for too long."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + getattr(kind, "patience_s", PATIENCE_S)
     while True:
         seen = await adapter.observe([], call)
         if holds(seen.reports):

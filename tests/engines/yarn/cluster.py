@@ -172,13 +172,18 @@ class YarnCluster:
         except (OSError, http.client.HTTPException, AssertionError, ValueError):
             return None
 
-    def stop(self) -> None:
-        """End all: containers that still run are killed by their application first."""
-        if self.manager.is_running:
-            listing = self.answer("GET", "/ws/v1/cluster/apps?states=NEW,NEW_SAVING,SUBMITTED,ACCEPTED,RUNNING") or {}
+    def end_apps(self) -> None:
+        """Kill what waits, then what runs; returns once no node has a container."""
+        for states in ("NEW,NEW_SAVING,SUBMITTED,ACCEPTED", "NEW,NEW_SAVING,SUBMITTED,ACCEPTED,RUNNING"):
+            listing = self.ask("GET", f"/ws/v1/cluster/apps?states={states}&deSelects=resourceRequests")
             for app in (listing.get("apps") or {}).get("app", []):
                 self.ask("PUT", f"/ws/v1/cluster/apps/{app['id']}/state?user.name=broker", {"state": "KILLED"})
-            self._until(lambda: not any(node["numContainers"] for node in self.seen_nodes()))
+        self._until(lambda: bool(nodes := self.seen_nodes()) and not any(node["numContainers"] for node in nodes))
+
+    def stop(self) -> None:
+        """End all, and what they run."""
+        if self.manager.is_running:
+            self.end_apps()
         for daemon in (*self.node_managers, self.manager):
             daemon.end()
 
