@@ -318,7 +318,10 @@ class KubernetesAdapter:
     def _rooms(self) -> dict[str, Room]:
         if self._nodes is None or self._others is None:
             return {pool.name: pool.empty for pool in self._site.pools}
-        return rooms_of(self._site.pools, self._settings, self._nodes.objects.values(), self._others.objects.values())
+        try:
+            return rooms_of(self._site.pools, self._settings, self._nodes.objects.values(), self._others.objects.values())
+        except ValueError as error:
+            raise Unreachable(f"a node or a pod makes no sense: {error}") from error
 
     def _our_jobs(self) -> dict[RunName, Job]:
         return {

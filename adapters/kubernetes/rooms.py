@@ -26,7 +26,7 @@ def amount(text: Any) -> Decimal:
 
     Raises ValueError for what is none."""
     words = str(text)
-    number = words.rstrip("numkMGTPEi")
+    number = words.rstrip("numkKMGTPEi")
     suffix = words[len(number) :]
     try:
         if suffix not in _SUFFIXES:
