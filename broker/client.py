@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
-from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout
+from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, InvalidURL, NonHttpUrlClientError
 
 from broker.errors import BY_STATUS, Fault, FedError, NoAnswer, Unavailable
 
@@ -191,6 +191,8 @@ class Client:
                 what = str(error) or type(error).__name__
                 failure = NoAnswer(f"{self.url} does not answer ({what}): is `fed up` running, and FED_URL right?")
             if time.monotonic() + delay > until:
+            except (InvalidURL, NonHttpUrlClientError) as error:
+                raise Invalid(f"{self.url} is no endpoint's URL: give one such as {DEFAULT_URL}") from error
                 raise failure
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_DELAY_S)

@@ -24,7 +24,8 @@ STREAMS = frozenset({"logs", "outputs"})
 def problem(error: FedError, status: int | None = None) -> web.Response:
     """The document of an error; `faults` names field and cure of each thing that was wrong with a request."""
     status = status or error.status
-    body: dict[str, object] = {"type": "about:blank", "title": error.title, "status": status, "detail": error.detail}
+    title = error.title if status == error.status else HTTPStatus(status).phrase.lower()
+    body: dict[str, object] = {"type": "about:blank", "title": title, "status": status, "detail": error.detail}
     if error.faults:
         body["faults"] = error.faults
     response = answer(body, status=status, content_type="application/problem+json")
@@ -50,6 +51,8 @@ async def errors_to_problems(request: web.Request, handler: Handler) -> web.Stre
         if error.status < HTTPStatus.BAD_REQUEST:
             raise
         return problem(FedError(f"{request.method} {request.path}: {error.reason}"), error.status)
+    except web.RequestPayloadError as error:
+        return problem(FedError(f"{request.method} {request.path}: the body cannot be read: {error}"), HTTPStatus.BAD_REQUEST)
     except Exception:
         log.exception("a request failed by our fault: %s %s", request.method, request.path)
         request.app[SERVICES].context.metrics.bugs.labels("api").inc()

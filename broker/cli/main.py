@@ -24,6 +24,7 @@ VERBS: tuple[Callable[..., None], ...] = (
     federation.get,
     federation.delete,
     federation.health,
+    federation.resume,
     federation.cordon,
     federation.uncordon,
     jobs.submit,
@@ -59,6 +60,9 @@ def main() -> None:
         app()
     except FedError as error:
         sys.exit(_told(error))
+    except OSError as error:  # what the verbs foresee is told by them: this is a disk that is full, for one
+        print(f"fed: {error}", file=sys.stderr)
+        sys.exit(4)
     except KeyboardInterrupt:
         sys.exit(130)
 

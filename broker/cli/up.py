@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+log = logging.getLogger(__name__)
+
 USAGE = 2
+LAST_READS_S = 2.0
+"""How long what still reads from a site's storage may take to notice that the broker is over."""
 
 
 def up(
@@ -42,3 +50,19 @@ def up(
     except (SettingsError, StoreError, OSError) as error:
         print(f"fed: {error}", file=sys.stderr)
         raise typer.Exit(USAGE) from error
+    _leave_readers()
+
+
+def _leave_readers() -> None:
+    """End the process if a thread is still at work. All is handed over by now, and what it does the next owner does anew; but at
+    its end Python waits for such threads: for hours where one sums up a large output, for ever where storage hangs."""
+    until = time.monotonic() + LAST_READS_S
+    others = [each for each in threading.enumerate() if not each.daemon and each is not threading.current_thread()]
+    for thread in others:
+        thread.join(max(until - time.monotonic(), 0.0))
+    still = [thread.name for thread in others if thread.is_alive()]
+    if still:
+        log.warning("left at work: %s", ", ".join(still))
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(0)

@@ -50,6 +50,14 @@ async def test_a_wrong_request_is_answered_with_a_problem(http, method, path, bo
         assert response.content_type == "application/problem+json"
         assert answer["detail"]
         assert "Traceback" not in str(answer)
+        assert "failed" not in answer["title"], "who asked wrongly is not told that the broker failed"
+
+
+async def test_a_body_that_is_not_packed_as_it_says_is_no_bug_of_ours(http):
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    async with http.post("/v1/jobs", data=io.BytesIO(b"not packed"), headers=headers) as response:
+        assert response.status == 400
+        assert response.content_type == "application/problem+json"
 
 
 async def test_a_created_job_says_where_it_is(http):

@@ -1,8 +1,11 @@
 """The command as people and scripts use it: what it prints, and its exit codes."""
 
+import subprocess
+
 import pytest
 
 from adapters.base import Layer
+from tests.running import FED
 
 FEDERATION = """
 kind: Dataset
@@ -82,6 +85,21 @@ def test_an_endpoint_that_is_away_is_said_to_be(fed):
     assert said.code == 5
     assert "does not answer" in said.err
     assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize("wrong", ["nowhere", "ftp://127.0.0.1", "http://", "http://127.0.0.1:99999"])
+def test_a_url_that_is_none_is_wrong_usage_and_not_asked_again(fed, wrong):
+    said = fed("--patience", "600", "--url", wrong, "jobs")
+    assert said.code == 2
+    assert "URL" in said.err
+
+
+def test_output_that_cannot_be_written_is_told_in_a_line(url):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*FED, "--url", url, "jobs"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 4
+    assert done.stderr.startswith("fed: ")
+    assert "Traceback" not in done.stderr
 
 
 def test_a_wrong_document_names_document_line_and_field(fed):
