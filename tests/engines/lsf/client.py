@@ -18,6 +18,8 @@ RETRY_S = 0.25
 def main(home: str, argv: list[str]) -> int:
     switches = read(f"{home}/switches.json")
     program = os.path.basename(argv[0])
+    with open(f"{home}/calls", "a") as calls:
+        calls.write(f"{program}\n")
     for line in switches.get("noise", []):
         print(line, file=sys.stderr if switches.get("noise_on") == "stderr" else sys.stdout, flush=True)
     if program == "bsub":

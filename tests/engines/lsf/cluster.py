@@ -135,6 +135,12 @@ class LsfCluster:
         return Said(done.returncode, done.stdout, done.stderr)
 
     @property
+    def calls(self) -> int:
+        """How many commands were called so far."""
+        path = self.home / "calls"
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
+    @property
     def _port(self) -> int:
         return int((self.home / "port").read_text())
 

@@ -20,7 +20,7 @@ from tests.engines.lsf.resreq import BadRequirement, megabytes, parse
 
 WITH_VALUE = frozenset(
     (
-        "-J", "-Jd", "-q", "-n", "-R", "-W", "-We", "-gpu", "-app", "-P", "-G", "-m", "-M", "-v", "-c", "-o", "-oo",
+        "-J", "-U", "-Jd", "-q", "-n", "-R", "-W", "-We", "-gpu", "-app", "-P", "-G", "-m", "-M", "-v", "-c", "-o", "-oo",
         "-e", "-eo", "-i", "-cwd", "-env", "-g", "-sp", "-u", "-Lp", "-outdir", "-L", "-sla", "-a", "-E", "-Ep",
         "-ext", "-hostfile", "-data",
     )

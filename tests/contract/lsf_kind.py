@@ -1,0 +1,134 @@
+"""The stand-in for LSF under the contract. No real LSF has been seen: see tests/engines/lsf/README.md."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+
+from adapters.base import Layer, SiteAdapter
+from adapters.kinds import open_adapter
+from broker.store.embedded import free_ports
+from tests.contract.adapters import POOLS, Does
+from tests.engines.lsf.cluster import A100, H100, TWO_POOLS, LsfCluster
+from topology.site import Engine, Pool, Site, Storage
+
+
+def _site(storage: Path, pools: Sequence[Pool] = POOLS, **settings: Any) -> Site:
+    return Site("lsf", Engine("lsf", settings), tuple(pools), Storage(f"file://{storage}"))
+
+
+class LsfKind:
+    """A cluster of its own below `folder`: our stand-in, whose commands are called on this machine."""
+
+    name = "lsf"
+    is_real = False
+    capabilities = open_adapter(_site(Path("/srv/lsf")), "fed").capabilities
+    runs_programs = True
+    terminates_with = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL, None)
+    federation = "fed"
+
+    @staticmethod
+    def missing() -> str:
+        return ""
+
+    def __init__(self, folder: Path) -> None:
+        self.storage = folder / "storage"
+        self.storage.mkdir()
+        self._folder = folder
+        self._gates = folder / "gates"
+        self._gates.mkdir()
+        self.cluster = LsfCluster(folder, TWO_POOLS).start()
+
+    def adapter(self, federation: str | None = None) -> SiteAdapter:
+        return open_adapter(self._site(), federation or self.federation)
+
+    def counted(self) -> tuple[SiteAdapter, Callable[[], int]]:
+        before = self.cluster.calls
+        return self.adapter(), lambda: self.cluster.calls - before
+
+    def program(self, run: str, does: Does) -> tuple[str, ...]:
+        parts = [f"printf %s '{does.output}'"]
+        parts += [f"sleep {does.seconds}"] if does.seconds else []
+        parts += [f"while [ ! -e {self._gates / run} ]; do sleep 0.05; done"] if does.waits else []
+        parts += [f"kill -{does.signal} $$" if does.signal else f"exit {does.exit_code}"]
+        return ("sh", "-c", "; ".join(parts))
+
+    def let_go(self, run: str) -> None:
+        (self._gates / run).touch()
+
+    def claim(self, path: str) -> None:
+        target = self.storage / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text("given up by the broker\n")
+
+    def has_claim(self, path: str) -> bool:
+        return (self.storage / path).exists()
+
+    async def pause(self) -> None:
+        await asyncio.sleep(0.1)
+
+    async def restart(self) -> None:
+        self.cluster.kill_mbatchd()
+        self.cluster.start_mbatchd()
+
+    @asynccontextmanager
+    async def silent(self) -> AsyncIterator[None]:
+        with self.cluster.stopped():
+            yield
+
+    @asynccontextmanager
+    async def broken(self, layer: Layer) -> AsyncIterator[SiteAdapter]:
+        match layer:
+            case Layer.REACH:
+                yield self._open(transport=self._login_node(free_ports(1)[0]))
+            case Layer.LOGIN:
+                async with self._refusing_everybody() as port:
+                    yield self._open(transport=self._login_node(port))
+            case Layer.SCHEDULER:
+                self.cluster.kill_mbatchd()
+                yield self._open()
+                self.cluster.start_mbatchd()
+            case Layer.STORAGE:
+                away = self.storage.rename(self.storage.with_name("away"))
+                try:
+                    yield self._open()
+                finally:
+                    away.rename(self.storage)
+
+    async def end(self) -> None:
+        self.cluster.stop()
+
+    def _login_node(self, port: int) -> dict[str, Any]:
+        """Settings for commands at a login node with this port, and its key and ours in files."""
+        key = self._folder / "key"
+        if not key.exists():
+            asyncssh.generate_private_key("ssh-ed25519").write_private_key(key)
+            public = asyncssh.read_private_key(key).export_public_key().decode()
+            (self._folder / "known_hosts").write_text(f"* {public}")
+        return {
+            "kind": "ssh",
+            "host": "127.0.0.1",
+            "port": port,
+            "user": "nobody",
+            "key": {"file": str(key)},
+            "known_hosts": str(self._folder / "known_hosts"),
+        }
+
+    @asynccontextmanager
+    async def _refusing_everybody(self) -> AsyncIterator[int]:
+        """The port of an SSH server that knows no keys."""
+        self._login_node(0)
+        async with await asyncssh.listen("127.0.0.1", 0, server_host_keys=[str(self._folder / "key")]) as server:
+            yield server.get_port()
+
+    def _open(self, **settings: Any) -> SiteAdapter:
+        return open_adapter(self._site(**settings), self.federation)
+
+    def _site(self, **settings: Any) -> Site:
+        return _site(self.storage, bin=str(self.cluster.bin), gpus={"a100": A100, "h100": H100}, **settings)
