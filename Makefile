@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 FEDBROKER_CACHE ?= $(HOME)/.cache/fedbroker
+ENGINES ?= $(patsubst tests/engines/%/build.sh,%,$(wildcard tests/engines/*/build.sh))
 
-.PHONY: demo install dev test lint simulate kills bench engines test-engines stubs clean
+.PHONY: demo install dev test lint simulate kills bench engines test-engines demo-engines stubs clean
 
 demo: $(VENV)/.installed  ## a federation of five sites on this machine: jobs, kills, and a check of every result
 	$(BIN)/python -m broker.demo
@@ -22,18 +23,21 @@ $(VENV)/.dev: pyproject.toml requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable ".[dev]"
 	touch $(VENV)/.installed $@
 
-test: $(VENV)/.dev lint  ## lint, types and all tests; what needs a tool that is missing is skipped and says so
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev lint  ## lint, types and all tests but those on real engines; what needs a tool that is missing is skipped and says so
+	$(BIN)/python -m pytest -m "not engines"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-engines:  ## the real engines that tests need, built once into $(FEDBROKER_CACHE)
-	for build in tests/engines/*/build.sh; do FEDBROKER_CACHE=$(FEDBROKER_CACHE) sh $$build || exit 1; done
+engines:  ## the real engines that tests need (or ENGINES="etcd slurm"), built once into $(FEDBROKER_CACHE)
+	for engine in $(ENGINES); do FEDBROKER_CACHE=$(FEDBROKER_CACHE) sh tests/engines/$$engine/build.sh || exit 1; done
 
 test-engines: $(VENV)/.dev  ## the contract and the faults, on every real engine of this machine
 	$(BIN)/python -m pytest -m engines
+
+demo-engines: $(VENV)/.dev  ## 400 jobs over a federation of real engines, each checked
+	$(BIN)/python -m tests.engines.mixed
 
 simulate: $(VENV)/.dev  ## the seeded simulation at length: 20,000 seeds
 	$(BIN)/python -m tests.faults.run --seeds 0:20000 --jobs 2
