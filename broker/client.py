@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, InvalidURL, NonHttpUrlClientError
 
-from broker.errors import BY_STATUS, Fault, FedError, NoAnswer, Unavailable
+from broker.errors import BY_STATUS, Fault, FedError, Invalid, NoAnswer, Unavailable
 
 Json = dict[str, Any]
 T = TypeVar("T")
