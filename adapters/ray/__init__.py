@@ -1,0 +1,1 @@
+"""Ray clusters, by the Jobs API of their head."""

@@ -1,0 +1,291 @@
+"""The adapter to a Ray cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.resources
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from adapters.base import (
+    Accepted,
+    Call,
+    Capabilities,
+    Check,
+    NativeId,
+    Observation,
+    Outcome,
+    Refused,
+    Report,
+    Run,
+    RunName,
+    RunRef,
+    Unknown,
+    Unreachable,
+)
+from adapters.ray.client import RayClient, Said
+from adapters.ray.codec import (
+    FEDERATION,
+    SPEC,
+    Job,
+    PlacementGroup,
+    groups_of,
+    job_of,
+    jobs_of,
+    names_like_ours,
+    nodes_of,
+    refusal,
+    request_of,
+    spec_hash,
+    tasks_of,
+    usage_of,
+    version_of,
+)
+from adapters.ray.errands import Errands
+from adapters.ray.logs import BEGIN_S, follow_log
+from adapters.ray.probe import probe
+from adapters.ray.reports import Told, is_worth_reading, report_of, told_in
+from adapters.ray.rooms import rooms_of
+from adapters.ray.settings import RaySettings, check, storage_mount
+from topology.site import Site
+
+IN_FLIGHT = 16
+ALL = {"limit": "10000", "detail": "1"}
+"""Of the state API: https://docs.ray.io/en/latest/ray-observability/reference/api.html"""
+NODES, GROUPS, JOBS, USAGE = "/api/v0/nodes", "/api/v0/placement_groups", "/api/jobs/", "/api/cluster_status"
+T = TypeVar("T")
+
+
+class RayAdapter:
+    """A site's Ray cluster, for one federation."""
+
+    capabilities = Capabilities(settling_s=0.0)
+
+    def __init__(self, site: Site, settings: RaySettings, federation: str, client: RayClient) -> None:
+        self._site, self._settings, self._federation, self._client = site, settings, federation, client
+        self._mount = storage_mount(site, settings)
+        self._runner = importlib.resources.files("adapters.ray").joinpath("runner.py").read_text()
+        self._errands = Errands(settings, federation, self._mount, site.pools[0].name, client)
+        self._told: dict[tuple[RunName, float | None], Told] = {}
+
+    async def reserve(self, names: Collection[RunName], call: Call) -> Mapping[RunName, NativeId]:
+        """See `SiteAdapter.reserve`: submission ids are ours to give."""
+        return {}
+
+    async def submit(self, runs: Sequence[Run], call: Call) -> Mapping[RunName, Outcome]:
+        """See `SiteAdapter.submit`: one request per run, some at a time."""
+        deadline = _deadline(call)
+        outcomes: dict[RunName, Outcome] = {}
+        failures: list[Unreachable] = []
+
+        async def send(run: Run) -> None:
+            try:
+                outcomes[run.name] = await self._send(run, deadline)
+            except Unreachable as error:
+                failures.append(error)
+                outcomes[run.name] = Unknown(str(error))
+
+        await _some_at_a_time(send, runs)
+        if failures and len(failures) == len(runs):
+            raise failures[0]
+        return outcomes
+
+    async def observe(self, known: Collection[RunRef], call: Call) -> Observation:
+        """See `SiteAdapter.observe`. Five requests; besides, one or two in a run's life, for when its program began and how it
+        ended. There is no history: what was forgotten is gone."""
+        deadline = _deadline(call)
+        began = time.time()
+        with _unreachable_alone():
+            async with asyncio.TaskGroup() as group:
+                version = group.create_task(self._ask("/api/version", deadline))
+                jobs_asked = group.create_task(self._jobs(deadline))
+                nodes = group.create_task(self._ask(NODES, deadline, ALL))
+                groups = group.create_task(self._ask(GROUPS, deadline, ALL))
+                usage = group.create_task(self._ask(USAGE, deadline, {"format": "0"}))
+        jobs, places = jobs_asked.result(), groups_of(groups.result())
+        ours = [job for job in jobs if self._is_ours(job)]
+        await self._listen(ours, places, deadline)
+        await self._errands.clear(jobs, _left(deadline))
+        rooms = rooms_of(
+            self._site, self._settings, self._federation, nodes_of(nodes.result()), jobs, places, usage_of(usage.result()), began
+        )
+        reports = {job.name: report_of(job, self._told.get(_key(job), Told())) for job in ours}
+        foreign = names_like_ours(self._federation, jobs)
+        return Observation(began, True, version_of(version.result()).session_name, reports, rooms, foreign)
+
+    async def cancel(self, runs: Collection[RunRef], call: Call) -> None:
+        """See `SiteAdapter.cancel`. Jobs that wait for their place hear nothing: a small job of ours ends them."""
+        deadline = _deadline(call)
+        names = {run.name for run in runs}
+        due = [job for job in await self._jobs(deadline) if job.name in names and self._is_ours(job) and not job.is_over]
+        await _some_at_a_time(lambda job: self._unless_gone("POST", f"{JOBS}{job.name}/stop", deadline), due)
+        await self._errands.end_waiting([job.name for job in due if job.status == "PENDING"], _left(deadline))
+
+    async def forget(self, runs: Collection[RunRef], call: Call) -> None:
+        """See `SiteAdapter.forget`: Ray drops what it knows of it. Output stays on its node as long as Ray's own logs."""
+        deadline = _deadline(call)
+        names = {run.name for run in runs}
+        due = [job for job in await self._jobs(deadline) if job.name in names and self._is_ours(job) and job.is_over]
+        await _some_at_a_time(lambda job: self._unless_gone("DELETE", f"{JOBS}{job.name}", deadline), due)
+
+    async def logs(self, run: RunRef, task: int, offset: int, follow: bool) -> AsyncIterator[bytes]:
+        """See `SiteAdapter.logs`."""
+
+        async def where() -> tuple[Report, str | None] | None:
+            deadline = time.monotonic() + BEGIN_S
+            try:
+                job = job_of(await self._client.ask("GET", f"{JOBS}{run.name}", BEGIN_S))
+            except Said as said:
+                if said.code == 404:
+                    return None
+                raise Unreachable(f"{run.name}: {said}") from said
+            if not self._is_ours(job):
+                return None
+            told = self._told.get(_key(job), Told())
+            if job.driver_node_id is not None and told.end is None:
+                told = await self._listen_to(job, deadline)
+            if tasks_of(job) == 1:
+                return report_of(job, told), job.driver_node_id
+            return report_of(job, told), told.at[task] if task < len(told.at) else None
+
+        async for chunk in follow_log(self._client, where, run.name, task, offset, follow):
+            yield chunk
+
+    async def probe(self, timeout_s: float) -> Sequence[Check]:
+        """See `SiteAdapter.probe`."""
+        return await probe(self._site, self._settings, self._client, self._errands, timeout_s)
+
+    async def close(self) -> None:
+        """See `SiteAdapter.close`."""
+        await self._client.close()
+
+    async def _send(self, run: Run, deadline: float) -> Outcome:
+        why = refusal(run, self._site)
+        if why is not None:
+            return Refused(why)
+        body = request_of(run, self._site, self._settings, self._mount, self._runner)
+        if isinstance(body, str):
+            return Refused(body)
+        try:
+            await self._client.ask("POST", JOBS, _left(deadline), body=body)
+        except Said as said:
+            if "already exists" in said.message:
+                return await self._found(run, deadline)
+            words = " ".join(said.message.split())[-300:]
+            if said.code in (400, 413, 422):
+                return Refused(f"Ray takes no such job: {words}")
+            return Unknown(f"Ray answers {said.code}: {words}")
+        return Accepted(run.name)
+
+    async def _found(self, run: Run, deadline: float) -> Outcome:
+        """What comes of a name that is there already."""
+        try:
+            job = job_of(await self._client.ask("GET", f"{JOBS}{run.name}", _left(deadline)))
+        except Said as said:
+            return Unknown(f"{run.name} was there, and is not to be read: {said.code}")
+        if not self._is_ours(job):
+            return Refused("somebody else has a job of this name")
+        if job.said(SPEC) != spec_hash(run):
+            return Refused("another run has this name")
+        return Accepted(run.name)
+
+    async def _jobs(self, deadline: float) -> list[Job]:
+        return jobs_of(await self._ask(JOBS, deadline))
+
+    async def _listen(self, jobs: Sequence[Job], groups: Sequence[PlacementGroup], deadline: float) -> None:
+        """Read what runners told, where there may be news of it; drop what was told of jobs that are no more."""
+        self._told = {_key(job): self._told[_key(job)] for job in jobs if _key(job) in self._told}
+        placed = {group.name for group in groups if group.holds}
+
+        def is_due(job: Job) -> bool:
+            waits = tasks_of(job) > 1 and not job.is_over and job.name not in placed
+            return is_worth_reading(job, self._told.get(_key(job)), waits)
+
+        async def listen(job: Job) -> None:
+            await self._listen_to(job, deadline)
+
+        await _some_at_a_time(listen, [job for job in jobs if is_due(job)])
+
+    async def _listen_to(self, job: Job, deadline: float) -> Told:
+        try:
+            answer = await self._client.ask("GET", f"{JOBS}{job.name}/logs", _left(deadline))
+            text = answer["logs"] or ""
+            told = told_in(text)
+        except Said:
+            told = Told()  # its node is gone, and its log with it
+        except (KeyError, TypeError, AttributeError) as error:
+            raise Unreachable(f"the log of {job.name} makes no sense: {error!r}") from error
+        if job.is_over and told.end is None:
+            told = Told(told.began, told.at, {})  # nothing more will be told
+        self._told[_key(job)] = told
+        return told
+
+    async def _ask(self, path: str, deadline: float, query: Mapping[str, str] | None = None) -> Any:
+        try:
+            return await self._client.ask("GET", path, _left(deadline), query)
+        except Said as said:
+            raise Unreachable(f"GET {path}: {said.code}: {' '.join(said.message.split())[-300:]}") from said
+
+    async def _unless_gone(self, method: str, path: str, deadline: float) -> None:
+        try:
+            await self._client.ask(method, path, _left(deadline))
+        except Said as said:
+            if said.code != 404 and "does not exist" not in said.message and "non-terminal" not in said.message:
+                raise Unreachable(f"{method} {path}: {said.code}: {' '.join(said.message.split())[-300:]}") from said
+
+    def _is_ours(self, job: Job) -> bool:
+        return job.said(FEDERATION) == self._federation and job.name.startswith(f"{self._federation}-")
+
+
+def open_ray(site: Site, settings: RaySettings, federation: str) -> RayAdapter:
+    """The adapter of a Ray site; nothing is called yet. Raises ValueError for settings that do not fit the site."""
+    check(site, settings)
+    return RayAdapter(site, settings, federation, RayClient(settings))
+
+
+def _key(job: Job) -> tuple[RunName, float | None]:
+    """Of one submission: a name may be used again when it was forgotten."""
+    return job.name, job.start_time
+
+
+def _deadline(call: Call) -> float:
+    return time.monotonic() + call.timeout_s
+
+
+def _left(deadline: float) -> float:
+    """Seconds until then. Raises Unreachable when there are none."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise Unreachable("the call took too long")
+    return left
+
+
+@contextmanager
+def _unreachable_alone() -> Iterator[None]:
+    """Raises the first Unreachable of a task group instead of the group of them."""
+    try:
+        yield
+    except BaseExceptionGroup as errors:
+        known, others = errors.split(Unreachable)
+        if known is None or others is not None:
+            raise
+        first: BaseException = known
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from None
+
+
+async def _some_at_a_time(act: Callable[[T], Awaitable[None]], things: Collection[T]) -> None:
+    """Act on each, `IN_FLIGHT` at once. Raises the first Unreachable."""
+    left = iter(things)
+
+    async def work() -> None:
+        for thing in left:
+            await act(thing)
+
+    with _unreachable_alone():
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(IN_FLIGHT, len(things))):
+                group.create_task(work())

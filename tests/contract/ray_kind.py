@@ -1,0 +1,175 @@
+"""A real Ray cluster under the contract."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from adapters.base import Layer, RunRef, SiteAdapter
+from adapters.ray.adapter import RayAdapter, open_ray
+from adapters.ray.client import RayClient
+from adapters.ray.settings import RaySettings
+from broker.store.embedded import free_ports
+from tests.contract.adapters import CALL, POOLS, Does
+from tests.engines.ray.cluster import NodeSpec, RayCluster, missing
+from tests.engines.running import running
+from topology.site import Engine, Site, Storage
+
+NODES = (
+    NodeSpec(4, 8, labels={"pool": "cpu"}),
+    NodeSpec(4, 8, labels={"pool": "cpu"}),
+    NodeSpec(4, 8, 3, {"gpu-pool": 1, "a_100": 2, "h_100": 1}),
+)
+"""`POOLS`, one told by a label and one by a custom resource."""
+POOL_SETTINGS = {"cpu": {"labels": {"pool": "cpu"}}, "gpu": {"resource": "gpu-pool"}}
+GPU_SETTINGS = {"a100": {"counted": "a_100"}, "h100": {"counted": "h_100"}}
+IDLE_S = 60.0
+
+
+def ray_cluster() -> RayCluster:
+    """The one of this session, and up."""
+    cluster = running("ray", lambda folder: RayCluster(folder, NODES))
+    if not cluster.is_up:
+        cluster.start()
+    return cluster
+
+
+class RayKind:
+    """A cluster that all tests share; storage and federation are of each test alone."""
+
+    name = "ray"
+    is_real = True
+    capabilities = RayAdapter.capabilities
+    runs_programs = True
+    terminates_with = (signal.SIGTERM, signal.SIGKILL, None)
+    keeps_what_it_accepts = False
+    runs_outlive_a_kill = False
+
+    @staticmethod
+    def missing() -> str:
+        return missing()
+
+    def __init__(self, folder: Path) -> None:
+        self.federation = f"f{secrets.token_hex(4)}"
+        self.cluster = ray_cluster()
+        self.storage = folder / "storage"
+        self.storage.mkdir()
+        self._gates = folder / "gates"
+        self._gates.mkdir()
+        self._token = folder / "token"
+        self._token.write_text(self.cluster.token)
+        self._federations = {self.federation}
+
+    def adapter(self, federation: str | None = None) -> SiteAdapter:
+        self._federations.add(federation or self.federation)
+        return self._open(federation=federation)
+
+    def counted(self) -> tuple[SiteAdapter, Callable[[], int]]:
+        site = self._site({})
+        client = _CountingClient(RaySettings.model_validate(site.engine.settings))
+        adapter = RayAdapter(site, RaySettings.model_validate(site.engine.settings), self.federation, client)
+        return adapter, lambda: client.requests
+
+    def program(self, run: str, does: Does) -> tuple[str, ...]:
+        parts = [f"printf %s '{does.output}'"]
+        parts += [f"sleep {does.seconds}"] if does.seconds else []
+        parts += [f"while [ ! -e {self._gates / run} ]; do sleep 0.05; done"] if does.waits else []
+        parts += [f"kill -{does.signal} $$" if does.signal else f"exit {does.exit_code}"]
+        return ("sh", "-c", "; ".join(parts))
+
+    def let_go(self, run: str) -> None:
+        (self._gates / run).touch()
+
+    def claim(self, path: str) -> None:
+        target = self.storage / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text("given up by the broker\n")
+
+    def has_claim(self, path: str) -> bool:
+        return (self.storage / path).exists()
+
+    async def pause(self) -> None:
+        await asyncio.sleep(0.1)
+
+    async def restart(self) -> None:
+        await asyncio.to_thread(self.cluster.kill)
+        await asyncio.to_thread(self.cluster.start)
+
+    @asynccontextmanager
+    async def silent(self) -> AsyncIterator[None]:
+        pids = self.cluster.pids("dashboard/dashboard.py")
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
+    @asynccontextmanager
+    async def broken(self, layer: Layer) -> AsyncIterator[SiteAdapter]:
+        match layer:
+            case Layer.REACH:
+                (port,) = free_ports(1)
+                yield self._open({"url": f"http://127.0.0.1:{port}"})
+            case Layer.LOGIN:
+                self._token.write_text("of-last-year")
+                try:
+                    yield self._open()
+                finally:
+                    self._token.write_text(self.cluster.token)
+            case Layer.SCHEDULER:
+                yield self._open({"pools": {"cpu": {"labels": {"pool": "of-last-year"}}}})
+            case Layer.STORAGE:
+                away = self.storage.rename(self.storage.with_name("away"))
+                try:
+                    yield self._open()
+                finally:
+                    away.rename(self.storage)
+
+    async def end(self) -> None:
+        """Ray starts what waits as soon as there is room: nothing of this test may be left to the next."""
+        deadline = time.monotonic() + IDLE_S
+        for federation in self._federations:
+            adapter = self._open(federation=federation)
+            while True:
+                reports = (await adapter.observe([], CALL)).reports
+                if not reports:
+                    break
+                assert time.monotonic() < deadline, reports
+                await adapter.cancel([RunRef(name) for name, report in reports.items() if not report.state.is_over], CALL)
+                await adapter.forget([RunRef(name) for name, report in reports.items() if report.state.is_over], CALL)
+                await self.pause()
+            await adapter.close()
+        await asyncio.to_thread(self.cluster.wait_idle)
+
+    def _site(self, settings: Mapping[str, Any]) -> Site:
+        defaults = {"url": self.cluster.url, "token": {"file": str(self._token)}, "pools": POOL_SETTINGS, "gpus": GPU_SETTINGS}
+        return Site("osl", Engine("ray", {**defaults, **settings}), POOLS, Storage(f"file://{self.storage}"))
+
+    def _open(self, settings: Mapping[str, Any] | None = None, federation: str | None = None) -> SiteAdapter:
+        site = self._site(settings or {})
+        return open_ray(site, RaySettings.model_validate(site.engine.settings), federation or self.federation)
+
+
+class _CountingClient(RayClient):
+    """One that counts the requests it sends."""
+
+    requests = 0
+
+    @asynccontextmanager
+    async def reply(
+        self, method: str, path: str, query: Mapping[str, str] | None = None, body: Any = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        self.requests += 1
+        async with super().reply(method, path, query, body) as reply:
+            yield reply
