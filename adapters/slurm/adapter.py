@@ -204,7 +204,7 @@ def storage_of(site: Site, settings: SlurmSettings) -> PurePosixPath:
 def open_slurm(site: Site, settings: SlurmSettings, federation: str) -> SlurmAdapter:
     """The adapter of a Slurm site; nothing is called yet. Raises ValueError for settings that cannot work."""
     commands = open_commands(settings.command) if settings.command else None
-    face: Face = Rest(settings.rest, settings.history) if settings.rest else CommandLine(_given(commands))
+    face: Face = Rest(settings.rest) if settings.rest else CommandLine(_given(commands))
     return SlurmAdapter(face, files_of(site, settings, commands), site, settings, federation, commands)
 
 

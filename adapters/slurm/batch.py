@@ -140,9 +140,10 @@ def _single_lines(run: Run) -> str:
 """
 
 
-_PROGRAM = """"$@" > "$fed_own/task-$FED_TASK.log" 2>&1 < /dev/null
+_PROGRAM = """(exec "$@" > "$fed_own/task-$FED_TASK.log" 2>&1 < /dev/null)
 fed_code=$?
 : > "$fed_own/task-$FED_TASK.end\""""
+"""In a subshell, or what the shell says of a program that was terminated would be among the program's words."""
 
 
 def _gang_lines(run: Run) -> str:

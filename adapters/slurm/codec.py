@@ -81,8 +81,8 @@ class Job:
     states: tuple[str, ...]
     reason: str = ""
     comment: str = ""
-    status: int = 0
-    """As of wait(2): exit code * 256, or the signal."""
+    status: int | None = 0
+    """As of wait(2): exit code * 256, or the signal; None where Slurm does not tell."""
     submitted_at: float | None = None
     started_at: float | None = None
     ended_at: float | None = None
@@ -161,7 +161,7 @@ def report_of(job: Job) -> Report:
     elif state is SiteState.FAILED:
         code, number, reason, message = _failure(job, tag)
     elif state is SiteState.CANCELLED:
-        number = job.status & 0x7F or None
+        number = (job.status or 0) & 0x7F or None
     elif state in (SiteState.QUEUED, SiteState.UNKNOWN):
         message = f"Slurm: {'+'.join(job.states)} {job.reason}".strip()
     return Report(
@@ -180,11 +180,13 @@ def report_of(job: Job) -> Report:
 
 def _failure(job: Job, tag: Tag | None) -> tuple[int | None, int | None, EndReason, str]:
     """Exit code, signal, reason and message of a job that failed."""
-    number, code = job.status & 0x7F, job.status >> 8
-    said = f"Slurm: {'+'.join(job.states)} {job.reason}"
+    said = f"Slurm: {'+'.join(job.states)} {job.reason}".strip()
     by_state = next((_REASONS[word] for word in job.states if word in _REASONS), None)
     if by_state:
         return None, None, by_state, said
+    if job.status is None:
+        return None, None, EndReason.PROGRAM_FAILED, "Slurm's accounting does not tell its exit code here"
+    number, code = job.status & 0x7F, job.status >> 8
     if number in _LEFT:
         return None, None, _LEFT[number], tag.message if tag and tag.message else said
     if not job.status:
@@ -193,8 +195,9 @@ def _failure(job: Job, tag: Tag | None) -> tuple[int | None, int | None, EndReas
 
 
 def was_refused(job: Job) -> bool:
-    """Slurm leaves a failed job behind where it refused one: it never was (https://slurm.schedmd.com/job_reason_codes.html)."""
-    return "FAILED" in job.states and job.reason == "BadConstraints" and not job.has_nodes
+    """Slurm leaves a failed job behind where it refused one, without nodes and mostly for BadConstraints
+    (https://slurm.schedmd.com/job_reason_codes.html): it never was."""
+    return "FAILED" in job.states and not job.has_nodes
 
 
 def best(reports: Iterable[tuple[Job, Report]]) -> Report:

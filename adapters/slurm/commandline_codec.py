@@ -112,6 +112,8 @@ def listing_from_text(said: str) -> Listing:
     """Raises Unreachable for anything that is not what these commands print."""
     try:
         nodes, jobs, details, life = said.split(SECTION)
+        if not life.strip():
+            raise ValueError("the controller does not say when it started")
         by_job = dict(map(_detail, filter(_DETAIL.match, details.split("\n"))))
         return Listing(_nodes(nodes), [_job(row, by_job) for row in _rows(jobs, len(_JOB) + 3)], life.strip())
     except (ValueError, KeyError, IndexError, AttributeError) as error:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import aiohttp
+from yarl import URL
 
 from adapters.base import Check, Layer, Outcome, RunName, Unknown, Unreachable
 from adapters.secrets import SecretMissing
@@ -21,6 +22,7 @@ from adapters.slurm.settings import RestSettings
 
 MOST_REPLY_BYTES = 256 * 2**20
 CHUNK_BYTES = 2**16
+NAMES_PER_REQUEST = 50
 PROMPT_S = 2.0
 """22.05 answers alike where it knows no token and where the controller is away: at once, and after its timeouts of seconds."""
 
@@ -32,9 +34,9 @@ class LoginFailed(Unreachable):
 class Rest:
     """One site's slurmrestd."""
 
-    def __init__(self, settings: RestSettings, has_history: bool) -> None:
+    def __init__(self, settings: RestSettings, most_bytes: int = MOST_REPLY_BYTES) -> None:
         self._settings = settings
-        self._has_history = has_history
+        self._most_bytes = most_bytes
         self._version: str | None = settings.version
         self._session: aiohttp.ClientSession | None = None
         self._gate = asyncio.Semaphore(settings.connections)
@@ -74,15 +76,16 @@ class Rest:
             raise _first(errors) from errors
 
     async def history(self, names: Collection[RunName], timeout_s: float) -> Sequence[Job]:
-        """What accounting says of these names, in one request. Raises Unreachable."""
+        """What accounting says of these names, many in each request. Raises Unreachable."""
+        ordered, jobs = list(names), list[Job]()
         async with _limit(timeout_s):
             version = await self._known_version()
-            since = f"uts{int(time.time()) - 7 * 86400}"
-            path = f"/slurmdb/{version}/jobs?job_name={','.join(names)}&start_time={since}"
-            status, reply = await self._ask("GET", path)
-        if codec.error_of(reply)[0] == codec.NOTHING_FOUND:
-            return []
-        return codec.history_from_json(self._sound(status, reply))
+            for at in range(0, len(ordered), NAMES_PER_REQUEST):
+                path = codec.history_path(version, ordered[at : at + NAMES_PER_REQUEST], time.time())
+                status, reply = await self._ask("GET", path)
+                if codec.error_of(reply)[0] != codec.NOTHING_FOUND:
+                    jobs += codec.history_from_json(self._sound(status, reply))
+        return jobs
 
     async def checks(self, partitions: Collection[str], timeout_s: float) -> list[Check]:
         """REACH, LOGIN and SCHEDULER, as far as they go."""
@@ -156,8 +159,8 @@ class Rest:
         url = self._settings.url.rstrip("/") + path
         async with self._gate:
             try:
-                async with self._client().request(method, url, json=body, headers=self._headers()) as response:
-                    content = await _bounded(response)
+                async with self._client().request(method, URL(url, encoded=True), json=body, headers=self._headers()) as response:
+                    content = await _bounded(response, self._most_bytes)
                     if response.status == 404:
                         return 404, None
                     return response.status, self._read(response, content)
@@ -235,12 +238,12 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     return error
 
 
-async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+async def _bounded(response: aiohttp.ClientResponse, most: int) -> bytes:
     """All of a reply. Raises Unreachable for one without end."""
     chunks, size = [], 0
     async for chunk in response.content.iter_chunked(CHUNK_BYTES):
         chunks.append(chunk)
         size += len(chunk)
-        if size > MOST_REPLY_BYTES:
-            raise Unreachable(f"slurmrestd answers without end: more than {MOST_REPLY_BYTES} bytes")
+        if size > most:
+            raise Unreachable(f"slurmrestd answers without end: more than {most} bytes")
     return b"".join(chunks)

@@ -10,6 +10,7 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from adapters.base import Accepted, Outcome, Refused, Unknown, Unreachable
 from adapters.slurm.batch import Submission
@@ -19,6 +20,8 @@ from topology.resources import Resources
 OLDEST = "v0.0.38"
 VERSIONS = ("v0.0.42", "v0.0.41", "v0.0.40", OLDEST)
 """In the order in which they are asked for."""
+HISTORY_S = 7 * 86400
+"""Far beyond what any observation is late."""
 UNSPECIFIED = -1
 """What 22.05 says of a token that it does not take, and of a controller that does not answer, and of much else."""
 NOTHING_FOUND = 9003
@@ -147,9 +150,14 @@ def job_from_json(job: Mapping[str, Any], threads: Mapping[str, int]) -> Job:
     )
 
 
+def history_path(version: str, names: Sequence[str], now: float) -> str:
+    """Of the last week. slurmrestd takes no comma and no colon that is not escaped, and a time only as `uts<epoch>`."""
+    return f"/slurmdb/{version}/jobs?job_name={quote(','.join(names), safe='')}&start_time=uts{int(now) - HISTORY_S}"
+
+
 def history_from_json(reply: Any) -> list[Job]:
-    """Of `GET /slurmdb/.../jobs`. In v0.0.38 the exit code is not to be trusted: it says 0 of a job that exited 4; where it
-    does so of a failed job, the state alone is told. Raises Unreachable for anything else."""
+    """Of `GET /slurmdb/.../jobs`. v0.0.38 tells signals and no exit codes: a job that exited 3 is FAILED with 0. Raises
+    Unreachable for anything else."""
     try:
         return [_past(job) for job in reply["jobs"]]
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
@@ -158,16 +166,16 @@ def history_from_json(reply: Any) -> list[Job]:
 
 def _past(job: Mapping[str, Any]) -> Job:
     times, state, comment = job["time"], job["state"], job.get("comment")
-    code = job["exit_code"]
-    nodes = job.get("nodes") or ""
+    nodes, words = job.get("nodes") or "", _words(state["current"])
+    status = _status(job["exit_code"])
     return Job(
         id=str(job["job_id"]),
         name=job["name"] or "",
         user=job.get("user") or "",
-        states=tuple(_words(state["current"])),
+        states=tuple(words),
         reason=state.get("reason") or "",
         comment=_comment(comment.get("job") if isinstance(comment, dict) else comment),
-        status=_status(code),
+        status=None if "FAILED" in words and not status else status,
         submitted_at=_time(times["submission"]),
         started_at=_time(times["start"]),
         ended_at=_time(times["end"]),

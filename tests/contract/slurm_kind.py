@@ -169,12 +169,16 @@ class SlurmRestKind(_SlurmKind):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._token = folder / "token"
-        self._token.write_text(self.cluster.token())
+        self.renew_token(86400)
+
+    def renew_token(self, lifespan_s: int) -> None:
+        """Put another token in the place of the last."""
+        self._token.write_text(self.cluster.token(lifespan_s))
 
     def counted(self) -> tuple[SiteAdapter, Callable[[], int]]:
         settings = SlurmSettings.model_validate(self._settings())
         site = self._site({})
-        rest = _CountingRest(settings.rest, settings.history)
+        rest = _CountingRest(settings.rest)
         files = files_of(site, settings, None)
         return SlurmAdapter(rest, files, site, settings, self.federation), lambda: rest.requests
 

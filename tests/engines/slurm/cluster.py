@@ -16,6 +16,7 @@ from pathlib import Path
 from broker.store.embedded import ending_with_us, free_ports
 
 PATIENCE_S = 60.0
+MIN_JOB_AGE_S = 60
 STOP_S = 20.0
 PROGRAMS = ("munged", "slurmctld", "slurmd", "slurmrestd", "slurmdbd", "mariadbd", "mariadb-install-db", "sbatch", "sacct")
 NODES = (("cpu", 2, {}), ("gpu", 1, {"a100": 2, "h100": 1}))
@@ -96,6 +97,10 @@ class Cluster:
         if ids:
             self.command("scancel", *ids)
 
+    def node_of(self, job_name: str) -> str:
+        """The node on which the job of this name runs."""
+        return self.command("squeue", "-h", f"--name={job_name}", "-o", "%N").strip()
+
     @property
     def environment(self) -> Mapping[str, str]:
         """In which Slurm's commands find this cluster."""
@@ -140,6 +145,12 @@ class Cluster:
         state, began = self.folder / "state" / "job_state", time.time()
         self.command("scancel", held)
         self._wait("saved state", lambda: state.exists() and state.stat().st_mtime > began)
+
+    def remember(self, min_age_s: int) -> None:
+        """Set for how long jobs that are over are still listed."""
+        text = "".join(f"{line}\n" for line in self.conf.read_text().splitlines() if not line.startswith("MinJobAge="))
+        self.conf.write_text(f"{text}MinJobAge={min_age_s}\n")
+        self.command("scontrol", "reconfigure")
 
     def is_running(self, name: str) -> bool:
         """Whether this daemon was started and lives."""
@@ -249,6 +260,7 @@ class Cluster:
                     f"SlurmctldLogFile={log}/slurmctld.log",
                     f"SlurmdLogFile={log}/slurmd-%n.log",
                     *_COMMON,
+                    f"MinJobAge={MIN_JOB_AGE_S}",
                     *self._accounting(),
                     # the controller then binds to the address of this machine's own name, which must be loopback
                     *(["CommunicationParameters=NoInAddrAny,NoCtldInAddrAny"] if _our_name_is_loopback() else []),
@@ -341,14 +353,13 @@ _COMMON = (
     "SchedulerType=sched/backfill",
     "SchedulerParameters=bf_interval=1,sched_interval=1,batch_sched_delay=0,sched_min_interval=0",
     "PriorityType=priority/basic",
-    "MinJobAge=60",
     "KillWait=2",
     "CompleteWait=0",
     "ReturnToService=2",
     "MailProg=/bin/true",
     "EnforcePartLimits=ALL",
     "SlurmctldTimeout=30",
-    "SlurmdTimeout=30",
+    "SlurmdTimeout=8",
     "InactiveLimit=0",
     "Waittime=0",
     "TCPTimeout=5",
