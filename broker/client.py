@@ -140,6 +140,10 @@ class Client:
         """Sites, store and members."""
         return await self._call("GET", "/v1/health")
 
+    async def resume(self) -> Json:
+        """After a restore of the broker's store, and a look at what it brought back: act again."""
+        return await self._call("POST", "/v1/resume")
+
     async def _call(
         self,
         method: str,

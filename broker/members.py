@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from broker.clock import Clock
-from broker.records import Holder, Member
+from broker.records import Holder, Member, Restore
 from broker.store import keys as kinds
 from broker.store.base import Fence, Lease, Saved, Store, StoreError
 from broker.store.ledger import Draft, Erase, Ledger, Save
@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 
 LEADERSHIP = ""
 """Among the rights, the name of leadership; the others are named by their site."""
+
+LIFT_MARGIN = 1_000_000
+"""Epochs after a restore begin so far above what the member that noticed had seen: others may have seen more."""
 
 CALL_MARGIN_S = 0.3
 """A call ends this long before the lease may: time for its cancellation to take effect."""
@@ -35,11 +38,13 @@ class Right:
     site: str
     fence: Fence
     lease: Lease
+    lift: int = 0
+    """What a restore of the store took from its revisions, and more: see `Restore`."""
 
     @property
     def epoch(self) -> int:
         """Grows with every change of hands."""
-        return self.fence.created
+        return self.fence.created + self.lift
 
 
 class Members:
@@ -67,7 +72,8 @@ class Members:
         self._on_loss = on_loss
         self._lease: Lease | None = None
         self._reported: list[Right] = []
-        self._news = world.signals.subscribe(kinds.MEMBERS, kinds.OWNERS, kinds.LEADER, kinds.SITES)
+        self._lift = 0
+        self._news = world.signals.subscribe(kinds.MEMBERS, kinds.OWNERS, kinds.LEADER, kinds.SITES, kinds.RESTORE)
 
     @property
     def is_leader(self) -> bool:
@@ -79,8 +85,8 @@ class Members:
         return max(self._lease.valid_until() - self._clock.boottime(), 0.0) if self._lease else 0.0
 
     def call_timeout_s(self, most: float) -> float:
-        """How long a call to a site may take: at most `most`, and inside the lease."""
-        return min(most, self.remaining_s() - CALL_MARGIN_S)
+        """How long a call to a site may take: at most `most`, and inside the lease. No time while all acting is paused."""
+        return 0.0 if self._world.is_paused else min(most, self.remaining_s() - CALL_MARGIN_S)
 
     async def run(self) -> None:
         """Hold on to what is ours, take what nobody holds, hand over what another should have. For ever."""
@@ -122,7 +128,11 @@ class Members:
                 self._lease = None
             if self._lease is None:
                 await self._register()
+            await self._note_restore()
             await self._check()
+            if self._world.is_paused:
+                await self._pause()
+                return
             await self._let_go()
             await self._claim(self._wanted())
             await self._hand_over()
@@ -138,12 +148,33 @@ class Members:
         else:
             await lease.close()
 
+    async def _note_restore(self) -> None:
+        """Write down that the store went back. Everybody then pauses until an admin has looked."""
+        world, mirror = self._world, self._world.mirror
+        self._lift = max(self._lift, world.restore.lift if world.restore else 0)
+        rewind = mirror.rewind
+        if rewind is None:
+            return
+        lift = rewind.seen + self._lift - rewind.found + LIFT_MARGIN
+        key = mirror.keys.of(kinds.RESTORE)
+        restore = Restore(rewind.seen, rewind.found, self._clock.now(), self.me.id, lift)
+        if isinstance((await self._ledger.commit([[Save(key, restore, world.revision(key))]]))[0], Saved):
+            mirror.rewind = None
+
+    async def _pause(self) -> None:
+        """Act no more: on resuming, every right is taken anew and has a new epoch."""
+        rights, self.rights = list(self.rights.values()), {}
+        for right in rights:
+            log.error("%s no more: the store was restored, and waits for `fed resume`", _title(right.site))
+            await self._on_loss(right)
+            await self._release(right)
+
     async def _check(self) -> None:
         """Give up rights that were reported lost, or whose key is no longer the one we made."""
         reported, self._reported = self._reported, []
         for name, right in list(self.rights.items()):
             entry = self._world.mirror.entries.get(right.fence.key)
-            if right in reported or entry is None or entry.created != right.epoch:
+            if right in reported or entry is None or entry.created != right.fence.created:
                 log.warning("no longer %s", _title(name))
                 del self.rights[name]
                 await self._on_loss(right)
@@ -162,7 +193,7 @@ class Members:
     async def _release(self, right: Right) -> None:
         """Take our key away, if it is still the one we made, so that somebody (perhaps we) can take the right anew."""
         entry = self._world.mirror.entries.get(right.fence.key)
-        if entry and entry.created == right.epoch:
+        if entry and entry.created == right.fence.created:
             await self._ledger.commit([[Erase(right.fence.key, entry.revision)]])
 
     def _wanted(self) -> list[str]:
@@ -178,7 +209,7 @@ class Members:
         drafts: list[Draft] = [[Save(self._key(name), Holder(self.me.id), 0, lease.id)] for name in names]
         for name, result in zip(names, await self._ledger.commit(drafts), strict=True):
             if isinstance(result, Saved):
-                right = Right(name, Fence(self._key(name), result.revision), lease)
+                right = Right(name, Fence(self._key(name), result.revision), lease, self._lift)
                 await self._world.mirror.reached(result.revision)
                 log.info("now %s, epoch %d", _title(name), right.epoch)
                 self.rights[name] = right

@@ -89,6 +89,8 @@ class Planner:
     async def turn(self, right: Right) -> bool:
         """End what was cancelled, place what can be, give up what has waited too long. Returns whether a limit cut the plan
         short, so that the next turn may come at once. Raises Fenced and other StoreErrors."""
+        if self._context.world.is_paused:
+            return False
         await self._cancel_asked(right)
         given, ids = self.snapshots.take(self._context.clock.now())
         made = await self._runner(given) if given.classes else Plan()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from adapters.base import Check
+from broker.jobs.model import Ask
 from topology.dataset import DatasetId
 from topology.room import Room
 
@@ -136,3 +137,19 @@ class Holder:
     """The value of an ownership key: which member holds it."""
 
     member: str
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """The store went back to an earlier revision: `seen` before, `found` now. Written by the member that noticed.
+
+    Nobody places, submits or stops anything until an admin has looked: then `resumed` says who. `lift` is added to all epochs, so
+    that they go on growing at the sites, which have seen those from before.
+    """
+
+    seen: int
+    found: int
+    noticed_at: float
+    noticed_by: str
+    lift: int
+    resumed: Ask | None = None

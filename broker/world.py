@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from broker.jobs.model import JobSpec, JobState, Phase, Shape, Wish, shape_of
-from broker.records import Booking, LinkStatus, Member, SiteStatus, Submission, Tenant, Unresolved
+from broker.records import Booking, LinkStatus, Member, Restore, SiteStatus, Submission, Tenant, Unresolved
 from broker.signals import Signals
 from broker.store import keys as kinds
 from broker.store.mirror import Entry, Mirror
@@ -63,6 +63,7 @@ class World:
         """By site, then by job and attempt number."""
         self.submissions: dict[tuple[str, str], Submission] = {}
         self.members: dict[str, Member] = {}
+        self.restore: Restore | None = None
         self.jobs: dict[str, Job] = {}
         self.frozen: dict[str, str] = {}
         """Jobs with a record that cannot be read, and why: nobody works them."""
@@ -79,6 +80,11 @@ class World:
         self._delayed: list[tuple[float, str]] = []
         self._pending: dict[str, int] = defaultdict(int)
         mirror.listen(self)
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the store was restored from a backup, and no admin has looked yet: nobody may act on what it holds."""
+        return self.mirror.rewind is not None or (self.restore is not None and self.restore.resumed is None)
 
     def at(self, site: str, *phases: Phase) -> list[Job]:
         """Jobs whose current attempt is at `site`, in one of `phases` (all phases at a site when none is named)."""
@@ -247,6 +253,9 @@ class World:
     def _on_member(self, names: tuple[str, ...], entry: Entry | None) -> None:
         _keep(self.members, names[0], entry)
 
+    def _on_restore(self, names: tuple[str, ...], entry: Entry | None) -> None:
+        self.restore = entry.value if entry else None
+
 
 _HANDLERS = {
     kinds.WISHES: World._on_wish,
@@ -263,6 +272,7 @@ _HANDLERS = {
     kinds.UNRESOLVED: World._on_unresolved,
     kinds.SUBMISSIONS: World._on_submission,
     kinds.MEMBERS: World._on_member,
+    kinds.RESTORE: World._on_restore,
 }
 
 

@@ -95,6 +95,13 @@ def health(context: typer.Context, output: Output = Format.TABLE) -> None:
     show(session.run(lambda client: client.health()), output, _print_health)
 
 
+def resume(context: typer.Context) -> None:
+    """Let brokers act again after a restore of their store, once you have looked at what it brought back."""
+    session: Session = context.obj
+    session.run(lambda client: client.resume())
+    print("the brokers act again")
+
+
 def cordon(context: typer.Context, site: str) -> None:
     """Let a site take no new jobs; what runs there goes on."""
     session: Session = context.obj
@@ -165,4 +172,6 @@ def _print_health(answer: Json) -> None:
     size, quota = ((store[name] or 0) / 2**20 for name in ("size_bytes", "quota_bytes"))
     state = store["reason"] or ("takes new jobs" if store["takes_new_jobs"] else "takes no new jobs")
     print(f"\nstore: version {store['version']}, {size:.1f} of {quota:.0f} MiB, {store['members']} members, {state}")
+    if answer["paused"]:
+        print(f"PAUSED: {answer['paused']['reason']}")
     print(f"brokers: {', '.join(each['id'] for each in answer['members']) or 'none'}; leader: {answer['leader'] or 'none'}")

@@ -25,6 +25,7 @@ VERBS: tuple[Callable[..., None], ...] = (
     federation.delete,
     federation.health,
     federation.resume,
+    federation.resume,
     federation.cordon,
     federation.uncordon,
     jobs.submit,

@@ -87,7 +87,7 @@ class Dispatch:
         self._put_off = {job: until for job, until in self._put_off.items() if until > now}
         waiting = self._answers.keys() | memory.in_flight
         has_unique_names = site.adapter.capabilities.unique_names
-        due = owed.submissions(placed, site.right.epoch, memory.doubts, waiting, has_unique_names, site.federation)
+        due = owed.submissions(placed, site.right.fence.created, memory.doubts, waiting, has_unique_names, site.federation)
         return [job for job in due if job.id not in self._put_off]
 
     async def _with_ids(self, jobs: Sequence[Job]) -> Sequence[Job]:

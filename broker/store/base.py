@@ -28,6 +28,10 @@ class NoSpace(StoreError):
     """The store is over its quota and takes no more; nothing was written."""
 
 
+class Behind(StoreUnavailable):
+    """A watch was asked for what is yet to come: the member asked lags, or the store was restored and has gone back."""
+
+
 class Compacted(StoreError):
     """The revision to watch from is gone: list again. `revision` is the oldest there is, 0 when not known."""
 
@@ -187,7 +191,8 @@ class Store(Protocol):
 
     def watch(self, prefix: str, revision: int) -> AsyncIterator[Batch]:
         """What happens below `prefix` from `revision` on; first an empty batch, which says that the watch stands. Raises
-        Compacted, and StoreUnavailable when the stream ends for whatever reason: silence is never taken for calm."""
+        Compacted, Behind when the store has not come to the revision before, and StoreUnavailable when the stream ends for
+        whatever reason: silence is never taken for calm."""
 
     async def lease(self, ttl_s: float) -> Lease:
         """A new lease, renewed in the background."""

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from broker.store.base import Batch, Change, Fence, Listing, Record, Result, StoreStatus, StoreUnavailable
+from broker.store.base import Batch, Behind, Change, Fence, Listing, Record, Result, StoreStatus, StoreUnavailable
 from broker.store.memory_server import MemoryServer, revision_of
 from broker.store.transactions import RETRY_S, Commit
 
@@ -57,9 +57,14 @@ class MemoryStore:
     async def watch(self, prefix: str, revision: int) -> AsyncIterator[Batch]:
         """See `Store.watch`."""
         await self._network("watch", "send")
+        life = self._server.life
         self._server.since(prefix, revision)
+        if self._server.revision < revision - 1:
+            raise Behind(f"the store is at revision {self._server.revision}, and {revision - 1} was seen")
         yield Batch(revision - 1, ())
         while True:
+            if self._server.life != life:
+                raise StoreUnavailable("the watch ended")
             events = self._server.since(prefix, revision)
             if not events:
                 await self._server.changed()

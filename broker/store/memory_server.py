@@ -46,6 +46,8 @@ class MemoryServer:
         self.revision = 1
         self.is_full = False
         """Set it, and every write of a value is refused with NoSpace."""
+        self.life = 0
+        """How often it was restored: watches end with a life."""
         self._compacted = 0
         self._records: dict[str, Record] = {}
         self._leases: dict[int, _Held] = {}
@@ -119,6 +121,16 @@ class MemoryServer:
             del self._history[:first], self._revisions[:first]
             self._compacted = revision
 
+    def restore(self, records: Sequence[Record], revision: int) -> None:
+        """Go back to a backup: these records at that revision, without history, and without what hung on leases."""
+        kept = [record for record in records if record.key not in self._lease_of]
+        self._leases.clear()
+        self._lease_of.clear()
+        self._records = {record.key: record for record in kept}
+        self._history, self._revisions, self._compacted = [], [], revision
+        self.revision, self.life = revision, self.life + 1
+        self._wake()
+
     def since(self, prefix: str, revision: int) -> Sequence[Written | Removed]:
         """What happened below `prefix` from `revision` on. Raises Compacted."""
         self.expire()
@@ -190,6 +202,9 @@ class MemoryServer:
         self.revision += 1
         self._history.extend(events)
         self._revisions.extend([self.revision] * len(events))
+        self._wake()
+
+    def _wake(self) -> None:
         for news in self._waiting:
             if not news.done():
                 news.set_result(None)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from broker.clock import Clock
 from broker.store import codec
-from broker.store.base import Batch, Compacted, Record, Removed, Store, StoreUnavailable, Written
+from broker.store.base import Batch, Behind, Compacted, Listing, Record, Removed, Store, StoreUnavailable, Written
 from broker.store.keys import Keys
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,14 @@ class Entry:
     raw: bytes
     value: Any
     error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewind:
+    """The store was found at an earlier revision than had been seen: it was restored from a backup."""
+
+    seen: int
+    found: int
 
 
 class Listener(Protocol):
@@ -53,6 +61,9 @@ class Mirror:
         self.entries: dict[str, Entry] = {}
         self.is_live = False
         """Whether a watch is running: false while lists and reconnects go on."""
+        self.rewind: Rewind | None = None
+        """Set when the store went back, until somebody has written that down: see `Members`."""
+        self._rewinds = 0
         self._store = store
         self._clock = clock
         self._listener: Listener | None = None
@@ -70,7 +81,7 @@ class Mirror:
                 if not self.revision:
                     await self._list()
                 await self._watch()
-            except Compacted:
+            except (Compacted, Behind):
                 self.is_live = False
                 await self._list_again()
             except StoreUnavailable as error:
@@ -79,9 +90,12 @@ class Mirror:
                 await self._clock.sleep(RETRY_S)
 
     async def reached(self, revision: int) -> None:
-        """Wait until everything up to `revision` has been seen."""
+        """Wait until everything up to `revision` has been seen. Raises StoreUnavailable when the store goes back meanwhile."""
+        rewinds = self._rewinds
         async with self._progress:
-            await self._progress.wait_for(lambda: self.revision >= revision)
+            await self._progress.wait_for(lambda: self.revision >= revision or self._rewinds != rewinds)
+        if self._rewinds != rewinds:
+            raise StoreUnavailable("the store was restored from a backup meanwhile")
 
     def enter(self, record: Record, value: Any) -> None:
         """An own write was acknowledged. `value` is what the bytes hold, so that they need no decoding."""
@@ -112,12 +126,26 @@ class Mirror:
     async def _list(self) -> None:
         listing = await self._store.read(self.keys.prefix)
         if listing.revision < self.revision:
-            raise StoreUnavailable(f"it is at revision {listing.revision}, behind the {self.revision} seen: another store?")
+            self._go_back(listing)
         present = {record.key for record in listing.records}
         for key in [key for key, entry in self.entries.items() if key not in present and entry.revision <= listing.revision]:
             self._drop(key, listing.revision)
         self._take(listing.records)
         await self._advance(listing.revision)
+
+    def _go_back(self, listing: Listing) -> None:
+        """A linearizable read is behind what was seen: forget all that it does not hold as we have it."""
+        log.error("the store is at revision %d, and %d was seen: it was restored", listing.revision, self.revision)
+        seen = self.rewind.seen if self.rewind else 0
+        self.rewind = Rewind(max(seen, self.revision), listing.revision)
+        self._rewinds += 1
+        self.revision = listing.revision
+        self._removed.clear()
+        held = {record.key: record for record in listing.records}
+        for key, entry in list(self.entries.items()):
+            record = held.get(key)
+            if record is None or (record.revision, record.value) != (entry.revision, entry.raw):
+                self._forget(key)
 
     async def _watch(self) -> None:
         async for batch in self._store.watch(self.keys.prefix, self.revision + 1):
@@ -168,8 +196,10 @@ class Mirror:
 
     def _drop(self, key: str, revision: int) -> None:
         entry = self.entries.get(key)
-        if entry is None or entry.revision > revision:
-            return
+        if entry is not None and entry.revision <= revision:
+            self._forget(key)
+
+    def _forget(self, key: str) -> None:
         del self.entries[key]
         if self._listener:
             self._listener.on_change(*self.keys.split(key), None)

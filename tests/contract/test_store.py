@@ -9,6 +9,7 @@ import pytest
 
 from broker.store.base import (
     Batch,
+    Behind,
     Change,
     Compacted,
     Conflict,
@@ -191,6 +192,13 @@ async def test_a_watch_says_first_that_it_stands(store: Store, prefix: str) -> N
     async for batch in store.watch(prefix, revision + 1):
         assert batch == Batch(revision, ())
         break
+
+
+async def test_a_watch_of_what_is_yet_to_come_says_so_and_one_of_what_comes_next_does_not(store: Store, prefix: str) -> None:
+    now = await put(store, prefix + "a", b"1")
+    with pytest.raises(Behind):
+        await anext(store.watch(prefix, now + 1000))
+    assert (await anext(store.watch(prefix, now + 1))).revision == now
 
 
 async def test_a_watch_from_before_a_compaction_is_told_so(store: Store, prefix: str) -> None:

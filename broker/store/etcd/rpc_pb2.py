@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x62roker/store/etcd/rpc.proto\x12\x0e\x66\x65\x64\x62roker.etcd\"\"\n\x0eResponseHeader\x12\x10\n\x08revision\x18\x03 \x01(\x03\"U\n\x08KeyValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x17\n\x0f\x63reate_revision\x18\x02 \x01(\x03\x12\x14\n\x0cmod_revision\x18\x03 \x01(\x03\x12\r\n\x05value\x18\x05 \x01(\x0c\"b\n\x0cRangeRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x11\n\trange_end\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x03\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x11\n\tkeys_only\x18\x08 \x01(\x08\"t\n\rRangeResponse\x12.\n\x06header\x18\x01 \x01(\x0b\x32\x1e.fedbroker.etcd.ResponseHeader\x12%\n\x03kvs\x18\x02 \x03(\x0b\x32\x18.fedbroker.etcd.KeyValue\x12\x0c\n\x04more\x18\x03 \x01(\x08\"7\n\nPutRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\x12\r\n\x05lease\x18\x03 \x01(\x03\"!\n\x12\x44\x65leteRangeRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\"\xc4\x01\n\tRequestOp\x12\x35\n\rrequest_range\x18\x01 \x01(\x0b\x32\x1c.fedbroker.etcd.RangeRequestH\x00\x12\x31\n\x0brequest_put\x18\x02 \x01(\x0b\x32\x1a.fedbroker.etcd.PutRequestH\x00\x12\x42\n\x14request_delete_range\x18\x03 \x01(\x0b\x32\".fedbroker.etcd.DeleteRangeRequestH\x00\x42\t\n\x07request\"Q\n\nResponseOp\x12\x37\n\x0eresponse_range\x18\x01 \x01(\x0b\x32\x1d.fedbroker.etcd.RangeResponseH\x00\x42\n\n\x08response\"\xc3\x01\n\x07\x43ompare\x12\x35\n\x06target\x18\x02 \x01(\x0e\x32%.fedbroker.etcd.Compare.CompareTarget\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x19\n\x0f\x63reate_revision\x18\x05 \x01(\x03H\x00\x12\x16\n\x0cmod_revision\x18\x06 \x01(\x03H\x00\"1\n\rCompareTarget\x12\x0b\n\x07VERSION\x10\x00\x12\n\n\x06\x43REATE\x10\x01\x12\x07\n\x03MOD\x10\x02\x42\x0e\n\x0ctarget_union\"b\n\nTxnRequest\x12(\n\x07\x63ompare\x18\x01 \x03(\x0b\x32\x17.fedbroker.etcd.Compare\x12*\n\x07success\x18\x02 \x03(\x0b\x32\x19.fedbroker.etcd.RequestOp\"\x7f\n\x0bTxnResponse\x12.\n\x06header\x18\x01 \x01(\x0b\x32\x1e.fedbroker.etcd.ResponseHeader\x12\x11\n\tsucceeded\x18\x02 \x01(\x08\x12-\n\tresponses\x18\x03 \x03(\x0b\x32\x1a.fedbroker.etcd.ResponseOp\"%\n\x11\x43ompactionRequest\x12\x10\n\x08revision\x18\x01 \x01(\x03\"\x14\n\x12\x43ompactionResponse\" \n\x11LeaseGrantRequest\x12\x0b\n\x03TTL\x18\x01 \x01(\x03\"-\n\x12LeaseGrantResponse\x12\n\n\x02ID\x18\x02 \x01(\x03\x12\x0b\n\x03TTL\x18\x03 \x01(\x03\" \n\x12LeaseRevokeRequest\x12\n\n\x02ID\x18\x01 \x01(\x03\"\x15\n\x13LeaseRevokeResponse\"#\n\x15LeaseKeepAliveRequest\x12\n\n\x02ID\x18\x01 \x01(\x03\"%\n\x16LeaseKeepAliveResponse\x12\x0b\n\x03TTL\x18\x03 \x01(\x03\"~\n\x05\x45vent\x12-\n\x04type\x18\x01 \x01(\x0e\x32\x1f.fedbroker.etcd.Event.EventType\x12$\n\x02kv\x18\x02 \x01(\x0b\x32\x18.fedbroker.etcd.KeyValue\" \n\tEventType\x12\x07\n\x03PUT\x10\x00\x12\n\n\x06\x44\x45LETE\x10\x01\"L\n\x12WatchCreateRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x11\n\trange_end\x18\x02 \x01(\t\x12\x16\n\x0estart_revision\x18\x03 \x01(\x03\"\x16\n\x14WatchProgressRequest\"\x9f\x01\n\x0cWatchRequest\x12<\n\x0e\x63reate_request\x18\x01 \x01(\x0b\x32\".fedbroker.etcd.WatchCreateRequestH\x00\x12@\n\x10progress_request\x18\x03 \x01(\x0b\x32$.fedbroker.etcd.WatchProgressRequestH\x00\x42\x0f\n\rrequest_union\"\x8a\x01\n\rWatchResponse\x12\x0f\n\x07\x63reated\x18\x03 \x01(\x08\x12\x10\n\x08\x63\x61nceled\x18\x04 \x01(\x08\x12\x18\n\x10\x63ompact_revision\x18\x05 \x01(\x03\x12\x15\n\rcancel_reason\x18\x06 \x01(\t\x12%\n\x06\x65vents\x18\x0b \x03(\x0b\x32\x15.fedbroker.etcd.Event\"5\n\x13\x41uthenticateRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\"%\n\x14\x41uthenticateResponse\x12\r\n\x05token\x18\x02 \x01(\t\"\x0f\n\rStatusRequest\"I\n\x0eStatusResponse\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x62_size\x18\x03 \x01(\x03\x12\x15\n\rdb_size_quota\x18\r \x01(\x03\"\x0e\n\x0c\x41larmRequest\"t\n\x0b\x41larmMember\x12\x34\n\x05\x61larm\x18\x02 \x01(\x0e\x32%.fedbroker.etcd.AlarmMember.AlarmType\"/\n\tAlarmType\x12\x08\n\x04NONE\x10\x00\x12\x0b\n\x07NOSPACE\x10\x01\x12\x0b\n\x07\x43ORRUPT\x10\x02\"<\n\rAlarmResponse\x12+\n\x06\x61larms\x18\x02 \x03(\x0b\x32\x1b.fedbroker.etcd.AlarmMember\"\x16\n\x06Member\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x13\n\x11MemberListRequest\"=\n\x12MemberListResponse\x12\'\n\x07members\x18\x02 \x03(\x0b\x32\x16.fedbroker.etcd.Memberb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x62roker/store/etcd/rpc.proto\x12\x0e\x66\x65\x64\x62roker.etcd\"\"\n\x0eResponseHeader\x12\x10\n\x08revision\x18\x03 \x01(\x03\"U\n\x08KeyValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x17\n\x0f\x63reate_revision\x18\x02 \x01(\x03\x12\x14\n\x0cmod_revision\x18\x03 \x01(\x03\x12\r\n\x05value\x18\x05 \x01(\x0c\"b\n\x0cRangeRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x11\n\trange_end\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x03\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x11\n\tkeys_only\x18\x08 \x01(\x08\"t\n\rRangeResponse\x12.\n\x06header\x18\x01 \x01(\x0b\x32\x1e.fedbroker.etcd.ResponseHeader\x12%\n\x03kvs\x18\x02 \x03(\x0b\x32\x18.fedbroker.etcd.KeyValue\x12\x0c\n\x04more\x18\x03 \x01(\x08\"7\n\nPutRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\x12\r\n\x05lease\x18\x03 \x01(\x03\"!\n\x12\x44\x65leteRangeRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\"\xc4\x01\n\tRequestOp\x12\x35\n\rrequest_range\x18\x01 \x01(\x0b\x32\x1c.fedbroker.etcd.RangeRequestH\x00\x12\x31\n\x0brequest_put\x18\x02 \x01(\x0b\x32\x1a.fedbroker.etcd.PutRequestH\x00\x12\x42\n\x14request_delete_range\x18\x03 \x01(\x0b\x32\".fedbroker.etcd.DeleteRangeRequestH\x00\x42\t\n\x07request\"Q\n\nResponseOp\x12\x37\n\x0eresponse_range\x18\x01 \x01(\x0b\x32\x1d.fedbroker.etcd.RangeResponseH\x00\x42\n\n\x08response\"\xc3\x01\n\x07\x43ompare\x12\x35\n\x06target\x18\x02 \x01(\x0e\x32%.fedbroker.etcd.Compare.CompareTarget\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x19\n\x0f\x63reate_revision\x18\x05 \x01(\x03H\x00\x12\x16\n\x0cmod_revision\x18\x06 \x01(\x03H\x00\"1\n\rCompareTarget\x12\x0b\n\x07VERSION\x10\x00\x12\n\n\x06\x43REATE\x10\x01\x12\x07\n\x03MOD\x10\x02\x42\x0e\n\x0ctarget_union\"b\n\nTxnRequest\x12(\n\x07\x63ompare\x18\x01 \x03(\x0b\x32\x17.fedbroker.etcd.Compare\x12*\n\x07success\x18\x02 \x03(\x0b\x32\x19.fedbroker.etcd.RequestOp\"\x7f\n\x0bTxnResponse\x12.\n\x06header\x18\x01 \x01(\x0b\x32\x1e.fedbroker.etcd.ResponseHeader\x12\x11\n\tsucceeded\x18\x02 \x01(\x08\x12-\n\tresponses\x18\x03 \x03(\x0b\x32\x1a.fedbroker.etcd.ResponseOp\"%\n\x11\x43ompactionRequest\x12\x10\n\x08revision\x18\x01 \x01(\x03\"\x14\n\x12\x43ompactionResponse\" \n\x11LeaseGrantRequest\x12\x0b\n\x03TTL\x18\x01 \x01(\x03\"-\n\x12LeaseGrantResponse\x12\n\n\x02ID\x18\x02 \x01(\x03\x12\x0b\n\x03TTL\x18\x03 \x01(\x03\" \n\x12LeaseRevokeRequest\x12\n\n\x02ID\x18\x01 \x01(\x03\"\x15\n\x13LeaseRevokeResponse\"#\n\x15LeaseKeepAliveRequest\x12\n\n\x02ID\x18\x01 \x01(\x03\"%\n\x16LeaseKeepAliveResponse\x12\x0b\n\x03TTL\x18\x03 \x01(\x03\"~\n\x05\x45vent\x12-\n\x04type\x18\x01 \x01(\x0e\x32\x1f.fedbroker.etcd.Event.EventType\x12$\n\x02kv\x18\x02 \x01(\x0b\x32\x18.fedbroker.etcd.KeyValue\" \n\tEventType\x12\x07\n\x03PUT\x10\x00\x12\n\n\x06\x44\x45LETE\x10\x01\"L\n\x12WatchCreateRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x11\n\trange_end\x18\x02 \x01(\t\x12\x16\n\x0estart_revision\x18\x03 \x01(\x03\"\x16\n\x14WatchProgressRequest\"\x9f\x01\n\x0cWatchRequest\x12<\n\x0e\x63reate_request\x18\x01 \x01(\x0b\x32\".fedbroker.etcd.WatchCreateRequestH\x00\x12@\n\x10progress_request\x18\x03 \x01(\x0b\x32$.fedbroker.etcd.WatchProgressRequestH\x00\x42\x0f\n\rrequest_union\"\xba\x01\n\rWatchResponse\x12.\n\x06header\x18\x01 \x01(\x0b\x32\x1e.fedbroker.etcd.ResponseHeader\x12\x0f\n\x07\x63reated\x18\x03 \x01(\x08\x12\x10\n\x08\x63\x61nceled\x18\x04 \x01(\x08\x12\x18\n\x10\x63ompact_revision\x18\x05 \x01(\x03\x12\x15\n\rcancel_reason\x18\x06 \x01(\t\x12%\n\x06\x65vents\x18\x0b \x03(\x0b\x32\x15.fedbroker.etcd.Event\"5\n\x13\x41uthenticateRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\"%\n\x14\x41uthenticateResponse\x12\r\n\x05token\x18\x02 \x01(\t\"\x0f\n\rStatusRequest\"I\n\x0eStatusResponse\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x62_size\x18\x03 \x01(\x03\x12\x15\n\rdb_size_quota\x18\r \x01(\x03\"\x0e\n\x0c\x41larmRequest\"t\n\x0b\x41larmMember\x12\x34\n\x05\x61larm\x18\x02 \x01(\x0e\x32%.fedbroker.etcd.AlarmMember.AlarmType\"/\n\tAlarmType\x12\x08\n\x04NONE\x10\x00\x12\x0b\n\x07NOSPACE\x10\x01\x12\x0b\n\x07\x43ORRUPT\x10\x02\"<\n\rAlarmResponse\x12+\n\x06\x61larms\x18\x02 \x03(\x0b\x32\x1b.fedbroker.etcd.AlarmMember\"\x16\n\x06Member\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x13\n\x11MemberListRequest\"=\n\x12MemberListResponse\x12\'\n\x07members\x18\x02 \x03(\x0b\x32\x16.fedbroker.etcd.Memberb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -82,27 +82,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHREQUEST']._serialized_start=1695
   _globals['_WATCHREQUEST']._serialized_end=1854
   _globals['_WATCHRESPONSE']._serialized_start=1857
-  _globals['_WATCHRESPONSE']._serialized_end=1995
-  _globals['_AUTHENTICATEREQUEST']._serialized_start=1997
-  _globals['_AUTHENTICATEREQUEST']._serialized_end=2050
-  _globals['_AUTHENTICATERESPONSE']._serialized_start=2052
-  _globals['_AUTHENTICATERESPONSE']._serialized_end=2089
-  _globals['_STATUSREQUEST']._serialized_start=2091
-  _globals['_STATUSREQUEST']._serialized_end=2106
-  _globals['_STATUSRESPONSE']._serialized_start=2108
-  _globals['_STATUSRESPONSE']._serialized_end=2181
-  _globals['_ALARMREQUEST']._serialized_start=2183
-  _globals['_ALARMREQUEST']._serialized_end=2197
-  _globals['_ALARMMEMBER']._serialized_start=2199
-  _globals['_ALARMMEMBER']._serialized_end=2315
-  _globals['_ALARMMEMBER_ALARMTYPE']._serialized_start=2268
-  _globals['_ALARMMEMBER_ALARMTYPE']._serialized_end=2315
-  _globals['_ALARMRESPONSE']._serialized_start=2317
-  _globals['_ALARMRESPONSE']._serialized_end=2377
-  _globals['_MEMBER']._serialized_start=2379
-  _globals['_MEMBER']._serialized_end=2401
-  _globals['_MEMBERLISTREQUEST']._serialized_start=2403
-  _globals['_MEMBERLISTREQUEST']._serialized_end=2422
-  _globals['_MEMBERLISTRESPONSE']._serialized_start=2424
-  _globals['_MEMBERLISTRESPONSE']._serialized_end=2485
+  _globals['_WATCHRESPONSE']._serialized_end=2043
+  _globals['_AUTHENTICATEREQUEST']._serialized_start=2045
+  _globals['_AUTHENTICATEREQUEST']._serialized_end=2098
+  _globals['_AUTHENTICATERESPONSE']._serialized_start=2100
+  _globals['_AUTHENTICATERESPONSE']._serialized_end=2137
+  _globals['_STATUSREQUEST']._serialized_start=2139
+  _globals['_STATUSREQUEST']._serialized_end=2154
+  _globals['_STATUSRESPONSE']._serialized_start=2156
+  _globals['_STATUSRESPONSE']._serialized_end=2229
+  _globals['_ALARMREQUEST']._serialized_start=2231
+  _globals['_ALARMREQUEST']._serialized_end=2245
+  _globals['_ALARMMEMBER']._serialized_start=2247
+  _globals['_ALARMMEMBER']._serialized_end=2363
+  _globals['_ALARMMEMBER_ALARMTYPE']._serialized_start=2316
+  _globals['_ALARMMEMBER_ALARMTYPE']._serialized_end=2363
+  _globals['_ALARMRESPONSE']._serialized_start=2365
+  _globals['_ALARMRESPONSE']._serialized_end=2425
+  _globals['_MEMBER']._serialized_start=2427
+  _globals['_MEMBER']._serialized_end=2449
+  _globals['_MEMBERLISTREQUEST']._serialized_start=2451
+  _globals['_MEMBERLISTREQUEST']._serialized_end=2470
+  _globals['_MEMBERLISTRESPONSE']._serialized_start=2472
+  _globals['_MEMBERLISTRESPONSE']._serialized_end=2533
 # @@protoc_insertion_point(module_scope)

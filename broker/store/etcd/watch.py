@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from broker.store.base import Batch, Compacted, Record, Removed, StoreUnavailable, Written
+from broker.store.base import Batch, Behind, Compacted, Record, Removed, StoreUnavailable, Written
 from broker.store.etcd import rpc_pb2 as rpc
 from broker.store.etcd.channel import WATCH, Connection, meaning
 
@@ -28,6 +28,9 @@ async def watch(connection: Connection, prefix: tuple[str, str], revision: int, 
             if reply.canceled:
                 raise StoreUnavailable(f"etcd cancelled the watch: {reply.cancel_reason or 'no reason given'}")
             if reply.created:
+                # etcd itself waits in silence for a revision that is yet to come.
+                if reply.header.revision < revision - 1:
+                    raise Behind(f"etcd is at revision {reply.header.revision}, and {revision - 1} was seen")
                 yield Batch(revision - 1, ())
             # A header's revision may be ahead of the events sent so far (catching up, and progress before 3.5.8): not used.
             if reply.events:

@@ -7,12 +7,12 @@ import pytest
 from broker.clock import SystemClock
 from broker.records import Tenant
 from broker.store import keys as kinds
-from broker.store.base import Conflict, Delete, Put, Record, Rejected, Saved
+from broker.store.base import Conflict, Delete, Put, Record, Rejected, Saved, StoreUnavailable
 from broker.store.codec import encode
 from broker.store.keys import Keys
 from broker.store.ledger import Erase, Ledger, Save
 from broker.store.memory import MemoryServer, MemoryStore
-from broker.store.mirror import Mirror
+from broker.store.mirror import Mirror, Rewind
 
 KEYS = Keys("test")
 VISION = KEYS.of(kinds.TENANTS, "vision")
@@ -125,6 +125,25 @@ async def test_a_record_that_cannot_be_read_is_kept_with_its_error(scene):
     await scene.mirror.reached(saved.revision)
     entry = scene.mirror.entries[VISION]
     assert (entry.value, "name" in entry.error) == (None, True)
+
+
+async def test_a_store_that_went_back_is_noticed_and_known_as_it_is_now(scene):
+    # back to revision 2, where only `early` was; what came later, and what an own write made of `early`, is gone
+    first = await scene.write(Tenant("early", 1))
+    backup = scene.server.records()
+    await scene.write(Tenant("early", 2))
+    await scene.mirror.reached(await scene.write(Tenant("vision")))
+    seen = scene.mirror.revision
+    waiting = asyncio.ensure_future(scene.mirror.reached(seen + 5))
+    await asyncio.sleep(0)
+    scene.server.restore(backup, first)
+    with pytest.raises(StoreUnavailable, match="restored"):
+        await waiting
+    assert scene.mirror.rewind == Rewind(seen, first)
+    assert [entry.value for entry in scene.mirror.entries.values()] == [Tenant("early", 1)]
+    again = await scene.write(Tenant("vision", 7))
+    await scene.mirror.reached(again)
+    assert scene.mirror.entries[VISION].value == Tenant("vision", 7)
 
 
 class Recorder:
