@@ -14,6 +14,8 @@ from adapters.lsf.adapter import open_lsf
 from adapters.lsf.settings import LsfSettings
 from adapters.process.adapter import open_process
 from adapters.process.settings import ProcessSettings
+from adapters.ray.adapter import open_ray
+from adapters.ray.settings import RaySettings
 from adapters.slurm.adapter import open_slurm
 from adapters.slurm.settings import SlurmSettings
 from adapters.yarn.adapter import open_yarn
@@ -41,6 +43,7 @@ KINDS: Mapping[str, Kind] = {
     "kubernetes": Kind(KubernetesSettings, _open_kubernetes, frozenset({"images"})),
     "process": Kind(ProcessSettings, open_process),
     "lsf": Kind(LsfSettings, open_lsf),
+    "ray": Kind(RaySettings, open_ray),
     "slurm": Kind(SlurmSettings, open_slurm),
     "yarn": Kind(YarnSettings, open_yarn),
 }

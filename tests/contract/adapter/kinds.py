@@ -10,12 +10,17 @@ from tests.contract.adapters import Kind
 from tests.contract.kubernetes_kind import KubernetesKind
 from tests.contract.lsf_kind import LsfKind
 from tests.contract.process_kind import ProcessKind
+from tests.contract.ray_kind import RayKind
 from tests.contract.slurm_kind import SlurmCliKind, SlurmRestKind
 from tests.contract.twin_kind import TwinKind, WeakTwinKind
 from tests.contract.yarn_kind import YarnKind
 
 KINDS: Mapping[str, type[Kind]] = {
-    kind.name: kind for kind in (TwinKind, WeakTwinKind, ProcessKind, SlurmCliKind, SlurmRestKind, KubernetesKind, YarnKind, LsfKind)
+    kind.name: kind
+    for kind in (
+        *(TwinKind, WeakTwinKind, ProcessKind, SlurmCliKind, SlurmRestKind, KubernetesKind, YarnKind, LsfKind),
+        RayKind,
+    )
 }
 
 
@@ -40,4 +45,5 @@ where_names_are_not_unique = only(lambda kind: not kind.capabilities.unique_name
 where_owners_are_known = only(lambda kind: kind.capabilities.refuses_stale_epochs)
 where_listings_are_prompt = only(lambda kind: kind.capabilities.settling_s == 0)
 where_accepted_runs_are_kept = only(lambda kind: getattr(kind, "keeps_what_it_accepts", True))
+where_runs_outlive_a_kill = only(lambda kind: getattr(kind, "runs_outlive_a_kill", True))
 where_programs_run = only(lambda kind: kind.runs_programs)

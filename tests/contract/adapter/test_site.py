@@ -18,6 +18,7 @@ from tests.contract.adapter.kinds import (
     where_names_are_not_unique,
     where_names_are_unique,
     where_owners_are_known,
+    where_runs_outlive_a_kill,
 )
 from tests.contract.adapters import (
     CALL,
@@ -162,6 +163,7 @@ async def test_a_listing_takes_as_many_requests_for_500_runs_as_for_one(kind):
     await adapter.close()
 
 
+@where_runs_outlive_a_kill
 async def test_what_runs_goes_on_when_the_engine_is_killed(kind, adapter):
     run = a_run(kind, does=Does(waits=True, exit_code=4, output="started."))
     await adapter.submit([run], CALL)
@@ -174,6 +176,7 @@ async def test_what_runs_goes_on_when_the_engine_is_killed(kind, adapter):
     assert await text(adapter, run) == "started."
 
 
+@where_runs_outlive_a_kill
 async def test_what_waits_starts_once_though_the_engine_is_killed(kind, adapter):
     full, run = a_run(kind, "full", Does(waits=True), tasks=8), a_run(kind, does=Does(output="started."))
     await adapter.submit([full, run], CALL)
