@@ -140,10 +140,6 @@ class Client:
         """Sites, store and members."""
         return await self._call("GET", "/v1/health")
 
-    async def resume(self) -> Json:
-        """After a restore of the broker's store, and a look at what it brought back: act again."""
-        return await self._call("POST", "/v1/resume")
-
     async def _call(
         self,
         method: str,
@@ -191,12 +187,12 @@ class Client:
                 return await once()
             except Unavailable as error:
                 failure = error
+            except (InvalidURL, NonHttpUrlClientError) as error:
+                raise Invalid(f"{self.url} is no endpoint's URL: give one such as {DEFAULT_URL}") from error
             except (ClientError, ConnectionError, TimeoutError, ValueError) as error:
                 what = str(error) or type(error).__name__
                 failure = NoAnswer(f"{self.url} does not answer ({what}): is `fed up` running, and FED_URL right?")
             if time.monotonic() + delay > until:
-            except (InvalidURL, NonHttpUrlClientError) as error:
-                raise Invalid(f"{self.url} is no endpoint's URL: give one such as {DEFAULT_URL}") from error
                 raise failure
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_DELAY_S)
