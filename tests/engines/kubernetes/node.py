@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from broker.store.embedded import clean_environment, ending_with_us
 from tests.engines.kubernetes.images import PAUSE
 
 START_S = 60.0
+_STARTER = ThreadPoolExecutor(1, "starter")
 _NUMBERS = itertools.count(1)
 
 
@@ -33,12 +35,16 @@ class NodeSpec:
 
 
 def start(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    """A process that ends with this one."""
-    with log.open("ab") as output:
-        return subprocess.Popen(
-            ending_with_us(command), stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=clean_environment(),
-            start_new_session=True,
-        )  # fmt: skip
+    """A process that ends with this one: it is told to when the thread that started it ends, so that one thread starts all."""
+
+    def begin() -> subprocess.Popen[bytes]:
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                ending_with_us(command), stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=clean_environment(),
+                start_new_session=True,
+            )  # fmt: skip
+
+    return _STARTER.submit(begin).result()
 
 
 def end(process: subprocess.Popen[bytes] | None, number: int = signal.SIGTERM, patience_s: float = 10.0) -> None:
@@ -73,7 +79,8 @@ class Node:
     def start(self) -> None:
         """Both processes. Does not wait for the node to be ready."""
         self._write_config()
-        self.containerd = start([str(shutil.which("containerd")), "-c", str(self._folder / "containerd.toml")], self._folder / "containerd.log")
+        command = [str(shutil.which("containerd")), "-c", str(self._folder / "containerd.toml")]
+        self.containerd = start(command, self._folder / "containerd.log")
         deadline = time.monotonic() + START_S
         while self._ctr("version").returncode:
             assert time.monotonic() < deadline, f"containerd does not answer: see {self._folder}/containerd.log"
