@@ -60,6 +60,8 @@ class Registry:
         self._mover = mover
         self._chance = chance
         self._held: dict[str, Held] = {}
+        self._idle: dict[str, Right] = {}
+        """Rights to sites whose record was gone when they were gained: it may come back before they are let go."""
         self._changing = asyncio.Lock()
         self.rights: Rights | None = None
         """The members' loop: set once it is made, before the first `gain`."""
@@ -92,12 +94,16 @@ class Registry:
         """Begin to work a site."""
         async with self._changing:
             site = self._context.world.sites.get(right.site)
-            if site is not None:
+            if site is None:
+                self._idle[right.site] = right
+            else:
                 await self._begin(right, site)
 
     async def lose(self, right: Right) -> None:
         """Begin nothing new there, and wait for what is under way. A site that we do not work is not an error."""
         async with self._changing:
+            if self._idle.get(right.site) == right:
+                del self._idle[right.site]
             held = self._held.get(right.site)
             if held is not None and held.right == right:
                 await self._finish(held)
@@ -109,6 +115,11 @@ class Registry:
 
     async def _renew(self) -> None:
         async with self._changing:
+            for name, right in list(self._idle.items()):
+                site = self._context.world.sites.get(name)
+                if site is not None:
+                    del self._idle[name]
+                    await self._begin(right, site)
             for name, held in list(self._held.items()):
                 site = self._context.world.sites.get(name)
                 if site is not None and _made_from(site) != _made_from(held.site):

@@ -97,6 +97,35 @@ def test_what_is_gained_is_worked_and_what_is_lost_is_closed():
     on_a_process(story)
 
 
+def test_a_site_that_was_gone_when_it_was_gained_is_worked_once_it_is_back():
+    async def story(place, process):
+        site = place.read(kinds.SITES, "ams")
+        place.remove(KEYS.of(kinds.SITES, "ams"))
+        right = await process.right()
+        await process.registry.gain(right)
+        assert not process.registry.owned
+        place.put(KEYS.of(kinds.SITES, "ams"), site)
+        place.job()
+        await place.until_phase(Phase.SUCCEEDED)
+        assert process.registry.owned == {"ams": right}
+
+    on_a_process(story)
+
+
+def test_a_site_that_was_gone_and_let_go_of_is_not_worked():
+    async def story(place, process):
+        site = place.read(kinds.SITES, "ams")
+        place.remove(KEYS.of(kinds.SITES, "ams"))
+        right = await process.right()
+        await process.registry.gain(right)
+        await process.registry.lose(right)
+        place.put(KEYS.of(kinds.SITES, "ams"), site)
+        await asyncio.sleep(5.0)
+        assert process.opened == []
+
+    on_a_process(story)
+
+
 def test_a_changed_record_makes_the_adapter_anew_and_no_run_twice():
     async def story(place, process):
         place.twin.behave = lambda run: Behaviour(seconds=20.0)
