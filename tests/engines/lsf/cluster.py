@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -61,8 +62,11 @@ class LsfCluster:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             (self.home / "port").write_text(str(free.getsockname()[1]))
-        here = Path(__file__).parent
-        call = f"import sys; sys.dont_write_bytecode = True; sys.path.insert(0, {str(here)!r})"
+        programs = self.home / "lib"  # a folder of its own, so that what Python compiles is kept there
+        programs.mkdir()
+        for name in ("client.py", "blaunch.py"):
+            shutil.copy(Path(__file__).with_name(name), programs)
+        call = f"import sys; sys.path.insert(0, {str(programs)!r})"
         for name in COMMANDS:
             self._program(name, f"{call}\nfrom client import main\nsys.exit(main({str(self.home)!r}, sys.argv))\n")
         self._program("blaunch", f"{call}\nfrom blaunch import main\nsys.exit(main(sys.argv[1:]))\n")

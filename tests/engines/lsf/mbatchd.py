@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import marshal
 import os
 import pwd
 import signal
@@ -26,7 +27,6 @@ from tests.engines.lsf.submit import NotSubmitted, Request, jobs_of, names_queue
 from tests.engines.lsf.tables import Misused
 
 RUNNER = Path(__file__).with_name("runner.py")
-MOST_REQUEST_BYTES = 64 * 2**20
 Answer = tuple[str, str, int]
 
 
@@ -257,16 +257,16 @@ async def serve(home: Path, port: int) -> None:
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            line = await reader.readline()
-            if line.endswith(b"\n"):
-                writer.write(json.dumps(daemon.answer(json.loads(line))).encode() + b"\n")
-                await writer.drain()
-        except ConnectionError:
+            length = int.from_bytes(await reader.readexactly(4), "big")
+            answer = marshal.dumps(daemon.answer(marshal.loads(await reader.readexactly(length))))
+            writer.write(len(answer).to_bytes(4, "big") + answer)
+            await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the command was ended; what it asked for is done
         finally:
             writer.close()
 
-    server = await asyncio.start_server(converse, "127.0.0.1", port, limit=MOST_REQUEST_BYTES, backlog=1000)
+    server = await asyncio.start_server(converse, "127.0.0.1", port, backlog=1000)
     async with server:
         while True:
             daemon.turn()
