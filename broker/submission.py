@@ -96,7 +96,7 @@ class Submissions:
                 return None
             await self._store_wishes(wishes, specs)
             if first:
-                await self._commit([[Save(self._key(submission), replace(submission, is_complete=True), None)]])
+                await self._finish(submission)
         self._context.metrics.jobs_accepted.inc(len(wishes))
         return wishes
 
@@ -108,8 +108,15 @@ class Submissions:
         keys = self._context.world.mirror.keys
         held = await self._store.get([keys.of(kinds.WISHES, wish.id) for wish in wishes])
         await self._store_wishes([wish for wish, record in zip(wishes, held, strict=True) if record is None], specs)
-        await self._commit([[Save(self._key(submission), replace(submission, is_complete=True), None)]])
+        await self._finish(submission)
         return wishes
+
+    async def _finish(self, submission: Submission) -> None:
+        """Say that all its jobs are stored, unless that was said before, or the record has gone since."""
+        key = self._key(submission)
+        record = (await self._store.get([key]))[0]
+        if record is not None and codec.decode(kinds.SUBMISSIONS, record.value) == submission:
+            await self._commit([[Save(key, replace(submission, is_complete=True), record.revision)]])
 
     async def _store_wishes(self, wishes: Sequence[Wish], specs: Mapping[str, JobSpec]) -> None:
         """Each on its own, but for the first of each shared spec: the spec is written anew with it, so that housekeeping,

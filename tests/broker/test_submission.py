@@ -11,7 +11,7 @@ from broker.errors import InConflict, Invalid, TooMany
 from broker.jobs.model import JobSpec
 from broker.metrics import Metrics
 from broker.records import Tenant
-from broker.store.base import StoreUnavailable
+from broker.store.base import Delete, StoreUnavailable
 from broker.store.keys import Keys
 from broker.store.ledger import Erase, Ledger, Save
 from broker.store.memory import MemoryServer, MemoryStore
@@ -105,6 +105,20 @@ async def test_a_retry_completes_what_a_crash_cut(server, cut):
     wishes = await after.submissions.create(some(200, key="k"))
     assert sorted(after.wishes()) == sorted(wish.id for wish in wishes)
     assert await after.submissions.create(some(200, key="k")) == wishes
+
+
+async def test_a_key_that_was_forgotten_meanwhile_is_not_brought_back(server):
+    # 200 jobs: the key goes just before it would be said that they are complete
+    key = Keys("fed").of("submissions", "default", "k")
+
+    async def forgets(operation, stage):
+        records = {record.key for record in server.records()}
+        if (operation, stage) == ("get", "send") and key in records:
+            server.transact([[Delete(key, None)]], None)
+
+    endpoint = Endpoint(server, forgets)
+    assert len(await endpoint.submissions.create(some(200, key="k"))) == 200
+    assert server.get([key]) == [None]
 
 
 async def test_a_job_that_was_deleted_is_not_made_again_by_a_late_retry(server, endpoint):
