@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import posixpath
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,13 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from fsspec.core import url_to_fs
-from fsspec.implementations.local import LocalFileSystem
-
+from broker.documents.storage import TIMEOUT_S
+from broker.file_systems import CannotOpen, Entry, FileSystem, cure_of, failures_of, opened
 from broker.sites.layout import OURS
 from topology.site import Site
+from topology.site import Storage as SiteStorage
 
 T = TypeVar("T")
+Beat = Callable[[], None]
+"""Says that work gets on."""
+
+READ_BYTES = 2**20
+MOST_WORDS = 500
 
 GIVEN_UP = b"given up by the broker\n"
 """What the broker's own claims hold; those of runs hold anything else."""
@@ -65,123 +70,142 @@ class Storage(Protocol):
 class Folder:
     """One site's storage, called from threads. Paths are relative to it. Raises StorageError."""
 
-    def __init__(self, url: str) -> None:
-        self._fs, self._root = url_to_fs(url)
-        self._is_local = isinstance(self._fs, LocalFileSystem)
+    def __init__(self, storage: SiteStorage) -> None:
+        self._storage = storage
+        with self._refusals(storage.url):
+            self._fs: FileSystem = opened(storage)
 
     def create_claim(self, path: str) -> bool:
-        """See `Claims.create`. Atomic on a local file system; elsewhere as exclusive as the file system's `xb` is."""
+        """See `Claims.create`; how exclusive that is by scheme is told in `file_systems.py`."""
         full = self._full(path)
-        with _refusals(full):
-            self._fs.makedirs(posixpath.dirname(full), exist_ok=True)
+        with self._refusals(full):
+            self._fs.make_folder(posixpath.dirname(full))
             try:
-                self._create(full)
+                self._fs.create(full, GIVEN_UP)
             except FileExistsError:
-                return bool(self._fs.cat_file(full) == GIVEN_UP)
+                return self._fs.read(full) == GIVEN_UP
         return True
-
-    def _create(self, full: str) -> None:
-        """The file and its content at once: a crash between the two would leave a claim of nobody."""
-        if not self._is_local:
-            with self._fs.open(full, "xb") as claim:
-                claim.write(GIVEN_UP)
-            return
-        draft = f"{full}.{uuid.uuid4().hex}"
-        Path(draft).write_bytes(GIVEN_UP)
-        try:
-            os.link(draft, full)
-        finally:
-            os.unlink(draft)
 
     def files(self, path: str) -> Mapping[str, int] | None:
         """Relative path to size in bytes of every file at `path`; None when nothing is there."""
         full = self._full(path)
-        with _refusals(full):
-            if not self._fs.exists(full):
+        with self._refusals(full):
+            there = self._fs.info(full)
+            if there is None:
                 return None
-            if self._is_local and path.startswith(f"{OURS}/") and os.path.islink(full):
+            if path.startswith(f"{OURS}/") and self._fs.is_link(full):
                 raise Unfit("a link lies there, and not the files themselves")
-            if self._fs.isfile(full):
-                return {"": int(self._fs.size(full))}
-            found = self._fs.find(full, withdirs=False, detail=True)
-            return {posixpath.relpath(name, full): self._size(name, entry, full) for name, entry in sorted(found.items())}
+            if there["type"] == "file":
+                return {"": int(there["size"])}
+            found = {posixpath.relpath(entry["name"], full): entry for entry in self._fs.files(full)}
+            return {name: self._size(entry, full) for name, entry in sorted(found.items())}
 
-    def _size(self, name: str, entry: Mapping[str, Any], within: str) -> int:
+    def _size(self, entry: Entry, within: str) -> int:
         """A file's size. A link may lead to a file of the same tree only: a job must not publish what the broker may read."""
-        if self._is_local and os.path.islink(name):
-            target = os.path.realpath(name)
-            if not (os.path.isfile(target) and Path(target).is_relative_to(os.path.realpath(within))):
+        name = entry["name"]
+        if entry["type"] == "link" or entry.get("islink"):
+            target = self._fs.real(name)
+            there = self._fs.info(target) if Path(target).is_relative_to(self._fs.real(within)) else None
+            if there is None or there["type"] != "file":
                 raise Unfit(f"{_told(name, within)} is a link to something else than a file beside it")
-            return os.path.getsize(target)
+            return int(there["size"])
         if entry["type"] != "file":
             raise Unfit(f"{_told(name, within)} is no plain file")
         return int(entry["size"])
 
-    def measure(self, path: str) -> Tree | None:
-        """See `Storage.measure`."""
+    def measure(self, path: str, beat: Beat = lambda: None) -> Tree | None:
+        """See `Storage.measure`. `beat` is called whenever it got on."""
         files = self.files(path)
         if files is None:
             return None
         tree = hashlib.sha256()
         for name in sorted(files):
-            with _refusals(path), self.open(posixpath.join(path, name) if name else path, "rb") as file:
-                tree.update(os.fsencode(name) + b"\0" + hashlib.file_digest(file, "sha256").digest())
+            beat()
+            with self._refusals(path), self.open(posixpath.join(path, name) if name else path, "rb") as file:
+                tree.update(os.fsencode(name) + b"\0" + _digest(file, beat))
         return Tree(sum(files.values()), f"sha256:{tree.hexdigest()}")
 
     def open(self, path: str, mode: str) -> Any:
         """A file to read (`rb`) or write (`wb`); folders above it are made for writing."""
         full = self._full(path)
-        with _refusals(full):
+        with self._refusals(full):
             if "w" in mode:
-                self._fs.makedirs(posixpath.dirname(full), exist_ok=True)
+                self._fs.make_folder(posixpath.dirname(full))
             return self._fs.open(full, mode)
 
     def names(self, path: str) -> list[str]:
         """Names in the folder `path`; none when it is not there."""
         full = self._full(path)
-        with _refusals(full):
-            self._fs.invalidate_cache()
-            return sorted(posixpath.basename(name) for name in self._fs.ls(full, detail=False)) if self._fs.isdir(full) else []
+        with self._refusals(full):
+            there = self._fs.info(full)
+            if there is None or there["type"] != "directory":
+                return []
+            return sorted(posixpath.basename(entry["name"].rstrip("/")) for entry in self._fs.entries(full))
 
     def make_folder(self, path: str) -> None:
         """With those above it; one that is there is not an error."""
         full = self._full(path)
-        with _refusals(full):
-            self._fs.makedirs(full, exist_ok=True)
+        with self._refusals(full):
+            self._fs.make_folder(full)
 
     def rename(self, path: str, to: str) -> None:
-        """Atomic on a local file system. `to` must not be there, or be a file."""
+        """Atomic but on `s3`. `to` must not be there, or be a file."""
         full, full_to = self._full(path), self._full(to)
-        with _refusals(full):
-            self._fs.makedirs(posixpath.dirname(full_to), exist_ok=True)
-            if self._is_local:
-                os.rename(full, full_to)
-            else:
-                self._fs.mv(full, full_to, recursive=True)
+        with self._refusals(full):
+            self._fs.make_folder(posixpath.dirname(full_to))
+            self._fs.rename(full, full_to)
 
     def remove(self, path: str) -> None:
         """With all below it; nothing there is not an error."""
         full = self._full(path)
-        with _refusals(full):
-            if self._fs.exists(full):
-                self._fs.rm(full, recursive=True)
+        with self._refusals(full):
+            self._fs.remove(full)
+
+    def pass_on(self, reader: Any, writer: Any, most: int) -> int:
+        """Write here what can be read at once, at most so many bytes; how many there were."""
+        with self._refusals("copying"):
+            chunk = reader.read(most)
+            if chunk:
+                writer.write(chunk)
+            return len(chunk)
+
+    def close(self) -> None:
+        """Give back connections."""
+        self._fs.close()
 
     def _full(self, path: str) -> str:
-        full = posixpath.normpath(posixpath.join(self._root, path))
-        if posixpath.relpath(full, self._root).startswith(".."):
+        full = posixpath.normpath(posixpath.join(self._fs.root, path))
+        if posixpath.relpath(full, self._fs.root).startswith(".."):
             raise StorageError(f"{path} is outside the site's storage")
         return full
 
+    @contextmanager
+    def _refusals(self, path: str) -> Iterator[None]:
+        """What the operating system, fsspec and the libraries below it raise, as ours, with the cure where one is known."""
+        try:
+            yield
+        except (StorageError, FileExistsError):
+            raise
+        except CannotOpen as error:
+            raise StorageError(str(error)) from error
+        except Exception as error:
+            # which errors a library has is known only once it was imported, which `opened` does
+            if not isinstance(error, (OSError, *failures_of(self._storage.url))):
+                raise
+            raise StorageError(_explained(path, error, cure_of(self._storage.url, error))) from error
 
-@contextmanager
-def _refusals(path: str) -> Iterator[None]:
-    """What the operating system and fsspec raise, as ours."""
-    try:
-        yield
-    except FileExistsError:
-        raise
-    except OSError as error:
-        raise StorageError(f"{_told(path)}: {error.strerror or error}") from error
+
+def _digest(file: Any, beat: Beat) -> bytes:
+    found = hashlib.sha256()
+    while chunk := file.read(READ_BYTES):
+        found.update(chunk)
+        beat()
+    return found.digest()
+
+
+def _explained(path: str, error: Exception, cure: str) -> str:
+    text = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())[:MOST_WORDS]
+    return f"{_told(path)}: {text}" + (f": {cure}" if cure else "")
 
 
 def _told(name: str, within: str = "") -> str:
@@ -190,33 +214,75 @@ def _told(name: str, within: str = "") -> str:
 
 
 class SiteStorages:
-    """Every site's storage, worked by a few threads of our own."""
+    """Every site's storage. Each is worked by a few threads of its own, so that one that hangs holds up no other."""
 
-    def __init__(self, threads: int = 8) -> None:
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="storage")
+    def __init__(self, threads: int = 4) -> None:
+        self._at_once = threads
+        self._threads: dict[str, ThreadPoolExecutor] = {}
         self._folders: dict[str, Folder] = {}
 
     async def create(self, site: Site, path: str) -> bool:
         """See `Claims.create`."""
-        return await self.run(lambda: self.at(site).create_claim(path))
+        return await self.run(site, lambda: self.at(site).create_claim(path))
 
     async def measure(self, site: Site, path: str) -> Tree | None:
         """See `Storage.measure`."""
-        return await self.run(lambda: self.at(site).measure(path))
+        return await self.run_on(site, lambda beat: self.at(site).measure(path, beat))
 
     def at(self, site: Site) -> Folder:
         """One site's storage. To be called in `run`."""
-        url = site.storage.url
-        folder = self._folders.get(url)
+        key = _key(site)
+        folder = self._folders.get(key)
         if folder is None:
-            with _refusals(url):
-                folder = self._folders[url] = Folder(url)
+            folder = self._folders.setdefault(key, Folder(site.storage))
         return folder
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Blocking work in one of our threads. Cancelling the caller does not stop it."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+    async def run(self, site: Site, work: Callable[[], T]) -> T:
+        """Blocking work of no more than one operation, in a thread of the site's. Raises StorageError, also when it takes longer
+        than the storage's `timeout_s`: it may then still have its effect."""
+        return await self.run_on(site, lambda beat: work())
+
+    async def run_on(self, site: Site, work: Callable[[Beat], T]) -> T:
+        """Work of any length, that says by `beat` whenever it gets on. Raises as `run`, when it does not for too long. Cancelling
+        the caller does not stop it."""
+        key, timeout_s, loop = _key(site), _timeout_s(site), asyncio.get_running_loop()
+        threads = self._threads.get(key)
+        if threads is None:
+            threads = self._threads[key] = ThreadPoolExecutor(self._at_once, thread_name_prefix=f"storage of {site.name}")
+        beats = [loop.time()]
+
+        def beat() -> None:
+            beats[0] = loop.time()
+
+        doing = loop.run_in_executor(threads, lambda: work(beat))
+        try:
+            while not doing.done():
+                left = beats[0] + timeout_s - loop.time()
+                if left <= 0:
+                    doing.cancel()
+                    raise StorageError(f"{site.storage.url} gives no answer for {timeout_s:g} s: see that it is up and reached")
+                await asyncio.wait([doing], timeout=left)
+            return doing.result()
+        except StorageError as error:
+            if not isinstance(error, Unfit):
+                self._drop(key)
+            raise
+
+    def _drop(self, key: str) -> None:
+        """Connect anew next time, with the secrets of then. What is under way keeps the old connection."""
+        self._folders.pop(key, None)
 
     def close(self) -> None:
         """Let the threads end."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in self._threads.values():
+            threads.shutdown(wait=False, cancel_futures=True)
+        for folder in self._folders.values():
+            folder.close()
+
+
+def _key(site: Site) -> str:
+    return f"{site.storage.url} {json.dumps(site.storage.options, sort_keys=True, default=str)}"
+
+
+def _timeout_s(site: Site) -> float:
+    return float(site.storage.options.get("timeout_s", TIMEOUT_S))

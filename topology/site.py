@@ -76,10 +76,12 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """What tasks at the site read as local: an fsspec URL, and the file systems it is made of (`lustre`, `gpfs` ...)."""
+    """What tasks at the site read as local: its URL, the file systems it is made of (`lustre`, `gpfs` ...), and how the broker
+    gets there: options of the URL's scheme, kept as given."""
 
     url: str
     file_systems: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ async def job_outputs(request: web.Request) -> web.StreamResponse:
     site = next(iter(places.values()))[0]
     if services.sites.adapter(site) is None:
         return await pass_on(request, services, site)
-    storage = services.context.world.sites[site].storage.url
+    storage = services.context.world.sites[site].storage
     return await _from_site(request, tar_of(storage, {name: path for name, (_, path) in places.items()}), "application/x-tar")
 
 

@@ -8,18 +8,19 @@ import tarfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 
 from broker.storage import Folder, StorageError
+from topology.site import Storage
 
 CHUNK_BYTES = 2**18
 
 
-async def tar_of(storage: str, paths: Mapping[str, str]) -> AsyncIterator[bytes]:
+async def tar_of(storage: Storage, paths: Mapping[str, str]) -> AsyncIterator[bytes]:
     """A tar archive with a folder for each of `paths` (name to path below the storage). Raises StorageError."""
     chunks = archive(storage, paths)
     while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
         yield chunk
 
 
-def archive(storage: str, paths: Mapping[str, str]) -> Iterator[bytes]:
+def archive(storage: Storage, paths: Mapping[str, str]) -> Iterator[bytes]:
     """As `tar_of`, reading as it goes."""
     folder = Folder(storage)
     for name, path in paths.items():

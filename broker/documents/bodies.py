@@ -15,15 +15,14 @@ from broker.documents.fields import (
     Cpus,
     GpuCounts,
     Name,
-    Names,
     Path,
     Positive,
-    StorageUrl,
     Text,
     Version,
     named_twice,
     one_of,
 )
+from broker.documents.storage import StorageBody
 from broker.jobs.model import DEFAULT_TENANT
 from topology.site import Admission, Fabric
 
@@ -73,13 +72,6 @@ class PoolBody(Body):
     per_node: NodeBody = Field(examples=["{cpus: 4, memory_gib: 8}"])
     speed: Annotated[float, Field(gt=0, le=1_000)] = 1.0
     power: PowerBody = PowerBody()
-
-
-class StorageBody(Body):
-    """What tasks at the site read as local."""
-
-    url: StorageUrl = Field(examples=['"file:///srv/ams"'])
-    file_systems: Names = []
 
 
 class PriceBody(Body):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
@@ -24,7 +24,13 @@ LONGEST_S = 366 * DAY_S
 MOST_TEXT = 1_000
 MOST_ARGUMENT = 100_000
 MOST_ITEMS = 1_000
-STORAGE_SCHEMES = ("file",)
+STORAGE_SCHEMES: Mapping[str, str] = {
+    "file": "file:///srv/ams",
+    "sftp": "sftp://login.example/srv/ams",
+    "webhdfs": "webhdfs://namenode.example:9870/fed",
+    "s3": "s3://bucket/fed",
+}
+"""What storage may be, and an example of each."""
 RESERVED_ENV = "FED_"
 UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories of what no reader sees: control characters, direction overrides, halves, private use, line ends."""
@@ -86,15 +92,22 @@ def _path(value: str) -> str:
 
 def _storage_url(value: str) -> str:
     url = urlsplit(_text(value))
-    if url.scheme not in STORAGE_SCHEMES:
+    example = STORAGE_SCHEMES.get(url.scheme)
+    if example is None:
         schemes = " or ".join(f"{scheme}://" for scheme in STORAGE_SCHEMES)
-        known = f"storage of the kind {url.scheme}:// is not supported yet" if url.scheme else "it names no kind of storage"
-        raise ValueError(f"{known}: use {schemes}, such as file:///srv/ams")
-    path = PurePosixPath(url.path)
-    is_plain = not (url.netloc or url.query or url.fragment or "::" in value)  # fsspec reads :: as one file system in another
-    if not is_plain or not path.is_absolute() or ".." in path.parts or path == path.parent:
-        raise ValueError("use the absolute path of a folder, without a host, '..', '::', '?' and '#', such as file:///srv/ams")
-    return f"{url.scheme}://{path}"
+        known = f"storage of the kind {url.scheme}:// is not supported" if url.scheme else "it names no kind of storage"
+        raise ValueError(f"{known}: use {schemes}, such as {STORAGE_SCHEMES['file']}")
+    path = PurePosixPath(url.path or "/")
+    # fsspec reads :: as one file system in another
+    is_plain = not (url.query or url.fragment or "::" in value or "@" in url.netloc or ".." in path.parts)
+    if url.scheme == "file":
+        if not is_plain or url.netloc or path == path.parent:
+            raise ValueError(f"use the absolute path of a folder, without a host, '..', '::', '?' and '#', such as {example}")
+        return f"file://{path}"
+    if not is_plain or not url.hostname or (path == path.parent and url.scheme != "s3"):
+        where = "bucket" if url.scheme == "s3" else "host, its port if need be,"
+        raise ValueError(f"use a {where} and a path, without a user, '..', '::', '?' and '#', such as {example}")
+    return f"{url.scheme}://{url.netloc}{'' if path == path.parent else path}"
 
 
 def seconds_of(value: Any) -> float:

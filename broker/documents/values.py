@@ -31,7 +31,7 @@ def site_of(body: SiteBody) -> Site:
         name=body.name,
         engine=Engine(body.engine["kind"], settings),
         pools=tuple(_pool(pool) for pool in body.pools),
-        storage=Storage(body.storage.url, tuple(body.storage.file_systems)),
+        storage=Storage(body.storage.url, tuple(body.storage.file_systems), body.storage.options),
         region=body.region,
         location=Location(body.location.lat, body.location.lon) if body.location else None,
         fabric=Fabric(body.fabric),
@@ -154,7 +154,11 @@ def _site_body(site: Site) -> dict[str, Any]:
             for pool in site.pools
         ],
         "fabric": str(site.fabric),
-        "storage": {"url": site.storage.url, "file_systems": list(site.storage.file_systems)},
+        "storage": {
+            "url": site.storage.url,
+            "file_systems": list(site.storage.file_systems),
+            "options": dict(site.storage.options),
+        },
         "price": {"currency": site.price.currency, "cpu_hour": site.price.cpu_hour, "gpu_hour": dict(site.price.gpu_hour)},
         "carbon_g_per_kwh": site.carbon_g_per_kwh,
         "admission": str(site.admission),

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from broker.clock import Clock
 from broker.sites.layout import incoming_path, replica_path
-from broker.storage import Folder, SiteStorages, StorageError, Tree
+from broker.storage import Beat, Folder, SiteStorages, StorageError, Tree
 from topology.dataset import DatasetId
 from topology.site import Site
 
@@ -85,25 +85,30 @@ class FileMover:
 
     async def bring(self, order: Order) -> Brought:
         """See `Mover.bring`."""
-        run = self._storages.run
-        source, target = await run(lambda: (self._storages.at(order.source), self._storages.at(order.target)))
-        expected = order.checksum or (await run(lambda: _measured(source, order.source_path))).checksum
+        storages = self._storages
+        run = partial(storages.run, order.target)
+        source = await storages.run(order.source, lambda: storages.at(order.source))
+        target = await run(lambda: storages.at(order.target))
+        expected = order.checksum
+        if not expected:
+            measured = await storages.run_on(order.source, lambda beat: _measured(source, order.source_path, beat))
+            expected = measured.checksum
         final, folder = replica_path(order.dataset), incoming_path(order.dataset)
-        there = await run(lambda: _kept(target, final, expected))
+        there = await storages.run_on(order.target, lambda beat: _kept(target, final, expected, beat))
         if there:
             return Brought(there, 0, 0.0)
         await run(lambda: adopt(target, folder, order.epoch))
         began = self._clock.boottime()
         moved = await self._copy(order, source, target, f"{folder}/{order.epoch}")
         took = self._clock.boottime() - began
-        tree = await run(lambda: _checked(target, f"{folder}/{order.epoch}", expected))
+        tree = await storages.run_on(order.target, lambda beat: _checked(target, f"{folder}/{order.epoch}", expected, beat))
         await run(lambda: target.rename(f"{folder}/{order.epoch}", final))
         return Brought(tree, moved, took)
 
     async def _copy(self, order: Order, source: Folder, target: Folder, arriving: str) -> int:
         """Bring the files that are not there whole; bytes moved."""
-        run = self._storages.run
-        files = await run(lambda: source.files(order.source_path))
+        run = partial(self._storages.run, order.target)
+        files = await self._storages.run(order.source, lambda: source.files(order.source_path))
         if files is None:
             raise StorageError(f"nothing is at {order.source_path} of {order.source.name}")
         there = await run(lambda: _cleared(target, arriving, files))
@@ -111,9 +116,9 @@ class FileMover:
         moved = 0
         for name in sorted(files.keys() - there.keys()):
             path, part = _below(order.source_path, name), f"{arriving}.part"
-            copying = self._by_chunk(source, path, target, part, throttle)
+            copying = self._by_chunk(order, source, path, target, part, throttle)
             if files[name] <= throttle.chunk_bytes:
-                copying = self._at_once(source, path, target, part)
+                copying = self._at_once(order, source, path, target, part)
             async with aclosing(copying) as counts:
                 async for count in counts:
                     moved += count
@@ -122,23 +127,23 @@ class FileMover:
             await run(partial(target.rename, part, _below(arriving, name)))
         return moved
 
-    async def _at_once(self, source: Folder, path: str, target: Folder, to: str) -> AsyncGenerator[int, None]:
+    async def _at_once(self, order: Order, source: Folder, path: str, target: Folder, to: str) -> AsyncGenerator[int, None]:
         """Copy a small file in one go; yields its bytes."""
 
         def copy() -> int:
             with source.open(path, "rb") as reader, target.open(to, "wb") as writer:
-                return _pass_on(reader, writer, -1)
+                return target.pass_on(reader, writer, -1)
 
-        yield await self._storages.run(copy)
+        yield await self._storages.run(order.target, copy)
 
     async def _by_chunk(
-        self, source: Folder, path: str, target: Folder, to: str, throttle: Throttle
+        self, order: Order, source: Folder, path: str, target: Folder, to: str, throttle: Throttle
     ) -> AsyncGenerator[int, None]:
         """Copy a file chunk by chunk, as fast as it is asked for; yields the bytes of each."""
-        run = self._storages.run
+        run = partial(self._storages.run, order.target)
         reader, writer = await run(lambda: (source.open(path, "rb"), target.open(to, "wb")))
         try:
-            while count := await run(lambda: _pass_on(reader, writer, throttle.chunk_bytes)):
+            while count := await run(lambda: target.pass_on(reader, writer, throttle.chunk_bytes)):
                 yield count
         finally:
             await run(lambda: _close(reader, writer))
@@ -170,37 +175,29 @@ def _cleared(target: Folder, arriving: str, files: Mapping[str, int]) -> Mapping
     return {name: size for name, size in there.items() if files.get(name) == size}
 
 
-def _kept(target: Folder, path: str, expected: str) -> Tree | None:
+def _kept(target: Folder, path: str, expected: str, beat: Beat) -> Tree | None:
     """What a crash left after the last rename, if it is right; else it is removed."""
-    tree = target.measure(path)
+    tree = target.measure(path, beat)
     if tree is None or tree.checksum == expected:
         return tree
     target.remove(path)
     return None
 
 
-def _measured(folder: Folder, path: str) -> Tree:
-    tree = folder.measure(path)
+def _measured(folder: Folder, path: str, beat: Beat) -> Tree:
+    tree = folder.measure(path, beat)
     if tree is None:
         raise StorageError(f"nothing is at {path}")
     return tree
 
 
-def _checked(folder: Folder, path: str, expected: str) -> Tree:
+def _checked(folder: Folder, path: str, expected: str, beat: Beat) -> Tree:
     """What arrived, if it is what was sent; else it is removed, to be brought anew."""
-    tree = _measured(folder, path)
+    tree = _measured(folder, path, beat)
     if tree.checksum != expected:
         folder.remove(path)
         raise StorageError(f"checksum of what arrived is {tree.checksum}, not {expected}")
     return tree
-
-
-def _pass_on(reader: Any, writer: Any, most: int) -> int:
-    chunk = reader.read(most)
-    try:
-        return int(writer.write(chunk)) if chunk else 0
-    except OSError as error:
-        raise StorageError(f"writing: {error.strerror or error}") from error
 
 
 def _close(*files: Any) -> None:

@@ -74,7 +74,7 @@ def link(tmp_path):
 
 
 def test_of_many_who_take_a_claim_at_once_all_brokers_hold_it_and_no_run_does(tmp_path):
-    folder = Folder(f"file://{tmp_path}")
+    folder = Folder(Storage(f"file://{tmp_path}"))
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(lambda _: folder.create_claim(".fed/claims/fed-j1-a1"), range(64)))
     claims = tmp_path / ".fed" / "claims"
@@ -84,18 +84,18 @@ def test_of_many_who_take_a_claim_at_once_all_brokers_hold_it_and_no_run_does(tm
 
 def test_a_claim_that_a_run_made_is_the_runs(tmp_path):
     (tmp_path / "claim").touch()
-    assert Folder(f"file://{tmp_path}").create_claim("claim") is False
+    assert Folder(Storage(f"file://{tmp_path}")).create_claim("claim") is False
 
 
 def test_a_trees_checksum_is_that_of_its_paths_and_its_files(link):
     lines = [(b"a.txt", b"a" * 300_000), (b"deep/b.txt", b"b" * 100_000)]
     expected = hashlib.sha256(b"".join(path + b"\0" + hashlib.sha256(body).digest() for path, body in lines)).hexdigest()
-    tree = Folder(link.fra.storage.url).measure("corpus/")
+    tree = Folder(link.fra.storage).measure("corpus/")
     assert (tree.size_bytes, tree.checksum) == (400_000, f"sha256:{expected}")
 
 
 def test_nothing_there_is_an_answer_and_outside_is_not(link):
-    folder = Folder(link.fra.storage.url)
+    folder = Folder(link.fra.storage)
     assert folder.measure("elsewhere") is None
     with pytest.raises(StorageError, match="outside"):
         folder.measure("../ams")
@@ -103,7 +103,7 @@ def test_nothing_there_is_an_answer_and_outside_is_not(link):
 
 def test_a_dataset_may_not_publish_what_lies_outside_of_it(link, tmp_path):
     (tmp_path / "secret").write_text("token")
-    folder = Folder(link.fra.storage.url)
+    folder = Folder(link.fra.storage)
     (link.source / "beside").symlink_to("a.txt")
     assert folder.measure("corpus").size_bytes == 700_000
     (link.source / "leak").symlink_to(tmp_path / "secret")
@@ -123,7 +123,7 @@ async def test_names_that_are_no_text_are_measured_brought_and_archived(link):
     brought = await link.mover.bring(link.order())
     assert brought.tree.checksum == f"sha256:{expected}"
     assert (link.replica / odd).read_bytes() == b"odd"
-    sent = io.BytesIO(b"".join(archive(link.ams.storage.url, {"corpus": replica_path(CORPUS)})))
+    sent = io.BytesIO(b"".join(archive(link.ams.storage, {"corpus": replica_path(CORPUS)})))
     with tarfile.open(fileobj=sent) as tar:
         assert f"corpus/{odd}" in tar.getnames()
 
@@ -131,7 +131,7 @@ async def test_names_that_are_no_text_are_measured_brought_and_archived(link):
 def test_what_cannot_be_published_is_told_as_text_whatever_its_name(link):
     os.mkfifo(os.fsencode(link.source) + b"/\xff")
     with pytest.raises(Unfit) as refusal:
-        Folder(link.fra.storage.url).measure("corpus")
+        Folder(link.fra.storage).measure("corpus")
     assert str(refusal.value) == "\\xff is no plain file"
 
 
@@ -142,12 +142,12 @@ def test_an_output_that_a_program_made_a_link_is_not_published(tmp_path):
     output.parent.mkdir(parents=True)
     output.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(Unfit, match="a link lies there"):
-        Folder(f"file://{tmp_path}").measure(output_path("fed-j1-a1", "words"))
+        Folder(Storage(f"file://{tmp_path}")).measure(output_path("fed-j1-a1", "words"))
 
 
 async def test_a_dataset_arrives_whole_and_under_its_name(link):
     brought = await link.mover.bring(link.order())
-    assert brought.tree == Folder(link.fra.storage.url).measure("corpus")
+    assert brought.tree == Folder(link.fra.storage).measure("corpus")
     assert sum(link.moved) == brought.moved_bytes == 400_000
     assert (link.replica / "deep" / "b.txt").read_bytes() == b"b" * 100_000
     assert not list((link.target / ARRIVING).iterdir())
@@ -174,13 +174,13 @@ async def test_a_new_owner_keeps_what_is_whole_and_begins_the_broken_file_anew(l
     (old / "3.part").write_bytes(b"a" * 1000)
     brought = await link.mover.bring(link.order(epoch=5))
     assert brought.moved_bytes == 300_000
-    assert brought.tree == Folder(link.fra.storage.url).measure("corpus")
+    assert brought.tree == Folder(link.fra.storage).measure("corpus")
 
 
 def test_an_old_owner_may_not_touch_what_a_newer_one_brings(link):
     (link.target / ARRIVING / "7").mkdir(parents=True)
     with pytest.raises(StorageError, match="epoch 7 is at work"):
-        adopt(Folder(link.ams.storage.url), ARRIVING, 5)
+        adopt(Folder(link.ams.storage), ARRIVING, 5)
 
 
 async def test_what_is_not_what_was_sent_is_thrown_away(link):
@@ -195,4 +195,4 @@ async def test_what_a_crash_left_after_the_last_rename_is_not_brought_again(link
     link.moved.clear()
     brought = await link.mover.bring(link.order(epoch=9))
     assert (brought.moved_bytes, link.moved) == (0, [])
-    assert brought.tree == Folder(link.fra.storage.url).measure("corpus")
+    assert brought.tree == Folder(link.fra.storage).measure("corpus")
