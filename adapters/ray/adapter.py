@@ -55,6 +55,8 @@ IN_FLIGHT = 16
 ALL = {"limit": "10000", "detail": "1"}
 """Of the state API: https://docs.ray.io/en/latest/ray-observability/reference/api.html"""
 NODES, GROUPS, JOBS, USAGE = "/api/v0/nodes", "/api/v0/placement_groups", "/api/jobs/", "/api/cluster_status"
+LOG = "/api/v0/logs/file"
+LAST_LINES = "200"
 T = TypeVar("T")
 
 
@@ -209,14 +211,11 @@ class RayAdapter:
         await _some_at_a_time(listen, [job for job in jobs if is_due(job)])
 
     async def _listen_to(self, job: Job, deadline: float) -> Told:
+        query = {"node_id": job.driver_node_id or "", "filename": f"job-driver-{job.name}.log", "lines": LAST_LINES}
         try:
-            answer = await self._client.ask("GET", f"{JOBS}{job.name}/logs", _left(deadline))
-            text = answer["logs"] or ""
-            told = told_in(text)
+            told = told_in(await self._client.text(LOG, _left(deadline), query))
         except Said:
             told = Told()  # its node is gone, and its log with it
-        except (KeyError, TypeError, AttributeError) as error:
-            raise Unreachable(f"the log of {job.name} makes no sense: {error!r}") from error
         if job.is_over and told.end is None:
             told = Told(told.began, told.at, {})  # nothing more will be told
         self._told[_key(job)] = told

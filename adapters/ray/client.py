@@ -17,6 +17,7 @@ from adapters.secrets import SecretMissing
 
 MOST_BYTES = 64 * 2**20
 """Of one answer: ten thousand jobs are listed in so many."""
+MOST_TEXT_BYTES = 2**20
 MOST_WORDS_BYTES = 2**16
 """Of an answer that says no."""
 WORDS_S = 5.0
@@ -65,6 +66,17 @@ class RayClient:
             return json.loads(raw)
         except (ValueError, RecursionError) as error:
             raise Unreachable(f"{what}: no JSON in the answer, which begins {raw[:60]!r}") from error
+
+    async def text(self, path: str, timeout_s: float, query: Mapping[str, str]) -> str:
+        """The text that it answers, `MOST_TEXT_BYTES` at most. Raises as `ask`."""
+        what = f"GET {path}"
+        try:
+            async with asyncio.timeout(timeout_s), self.reply("GET", path, query) as reply:
+                return (await _read(what, reply, MOST_TEXT_BYTES)).decode(errors="replace")
+        except TimeoutError as error:
+            raise Unreachable(f"{what}: no answer within {timeout_s:g} s") from error
+        except _LOST as error:
+            raise Unreachable(f"{what}: the connection was cut: {error!r}") from error
 
     @asynccontextmanager
     async def reply(

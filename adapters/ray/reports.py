@@ -57,7 +57,7 @@ def told_in(text: str) -> Told:
         if isinstance(words.get("at"), list):
             told = replace(told, at=tuple(map(str, words["at"])))
         elif "ended" in words:
-            told = replace(told, end=words, began=_number(words.get("began")) or told.began)
+            told = replace(told, end=words, began=told.began or _number(words.get("began")))
         elif "began" in words:
             told = replace(told, began=_number(words["began"]))
     return told

@@ -53,6 +53,7 @@ class RayKind:
     terminates_with = (signal.SIGTERM, signal.SIGKILL, None)
     keeps_what_it_accepts = False
     runs_outlive_a_kill = False
+    patience_s = 90.0
 
     @staticmethod
     def missing() -> str:

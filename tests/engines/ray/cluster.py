@@ -149,7 +149,7 @@ class RayCluster:
             "RAY_prestart_worker_first_driver": "0",
             "AUTOSCALER_UPDATE_INTERVAL_S": "1",
             "FED_TEST_CLUSTER": str(self.folder),
-            "RAY_raylet_start_wait_time_s": "240",
+            "RAY_agent_register_timeout_ms": "240000",
             "OMP_NUM_THREADS": "1",
         }
         command = [
