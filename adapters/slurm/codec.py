@@ -60,6 +60,45 @@ _REASONS = {
     "TIMEOUT": EndReason.WALLTIME,
     "DEADLINE": EndReason.WALLTIME,
 }
+REFUSALS: Mapping[int, str] = {
+    2000: "Invalid partition name specified",
+    2001: "No partition specified or system default partition",
+    2002: "Access/permission denied",
+    2003: "User's group not permitted to use this partition",
+    2004: "Requested nodes not in this partition",
+    2005: "More processors requested than permitted",
+    2006: "Node count specification invalid",
+    2008: "Job size specification needs to be provided",
+    2009: "Job script not specified",
+    2010: "Invalid user id",
+    2012: "Pathname of a file, directory or other parameter too long",
+    2014: "Requested node configuration is not available",
+    2023: "Task distribution specification invalid",
+    2025: "Task count specification invalid",
+    2029: "Invalid feature specification",
+    2041: "Requested more tasks than available processors",
+    2044: "Memory required by task is not available",
+    2045: "Invalid account or account/partition combination specified",
+    2048: "Invalid license specification",
+    2051: "Requested time limit is invalid (missing or exceeds some limit)",
+    2052: "Access denied to requested reservation",
+    2053: "Requested reservation is invalid",
+    2057: "Invalid wckey specification",
+    2066: "Invalid qos specification",
+    2069: "CPU count specification invalid",
+    2072: "Invalid generic resource (gres) specification",
+    2081: "Invalid job array specification",
+    2099: "Invalid mcs_label specified",
+    2102: "Duplicate generic resource (gres) specification",
+    2114: "Job --batch option is invalid or not a subset of --constraints",
+    2115: "Invalid Trackable RESource (TRES) specification",
+    2119: "Invalid GRES specification (with and without type identification)",
+    2122: "Requested GRES option unsupported by configured SelectType plugin",
+    2124: "Invalid time-min specification (exceeds job's time or other limits)",
+    2127: "Environment is missing in job",
+    2133: "Invalid preferred feature specification",
+}
+"""Slurm's own words for what it will not take (slurm/slurm_errno.h, `slurm_strerror` of 22.05). Any other error may pass."""
 _FLAGS_FIRST = ("COMPLETING", "CONFIGURING", "REQUEUED", "STAGE_OUT")
 _UNUSABLE = {
     *("DOWN", "DRAIN", "DRAINED", "DRAINING", "ERROR", "FAIL", "FAILING", "FUTURE", "INVAL", "MAINT", "MAINTENANCE"),
@@ -81,6 +120,7 @@ class Job:
     states: tuple[str, ...]
     reason: str = ""
     comment: str = ""
+    restarts: int = 0
     status: int | None = 0
     """As of wait(2): exit code * 256, or the signal; None where Slurm does not tell."""
     submitted_at: float | None = None
@@ -187,6 +227,8 @@ def _failure(job: Job, tag: Tag | None) -> tuple[int | None, int | None, EndReas
     if job.status is None:
         return None, None, EndReason.PROGRAM_FAILED, "Slurm's accounting does not tell its exit code here"
     number, code = job.status & 0x7F, job.status >> 8
+    if _LEFT.get(number) is EndReason.CLAIMED and job.restarts:
+        return None, None, EndReason.NODE_LOST, "Slurm started it again after it lost its node: that start left"
     if number in _LEFT:
         return None, None, _LEFT[number], tag.message if tag and tag.message else said
     if not job.status:

@@ -12,21 +12,20 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from adapters.base import Accepted, Outcome, Refused, RunName, Unknown, Unreachable
 from adapters.slurm.batch import Submission
-from adapters.slurm.codec import MIB_PER_GIB, Job, Listing, Node, expand_hosts, gpus_from_gres
+from adapters.slurm.codec import MIB_PER_GIB, REFUSALS, Job, Listing, Node, expand_hosts, gpus_from_gres
 from topology.resources import Resources
 
 END = "\x1f"
 SECTION = "\x1e"
 _JOB = ("JobID", "State", "Reason", "exit_code", "SubmitTime", "StartTime", "EndTime", "NumCPUs", "tres-alloc", "NodeList")
-_JOB_FIELDS = ",".join(f"{name}:{END}" for name in (*_JOB, "UserName", "Name", "Comment"))
+_JOB_WORDS = ("RestartCnt", "UserName", "Name", "Comment")
+_JOB_FIELDS = ",".join(f"{name}:{END}" for name in (*_JOB, *_JOB_WORDS))
 _NODE = ("NodeList", "PartitionName", "StateComplete", "CPUsState", "Memory", "AllocMem", "Gres", "GresUsed", "Features")
 _NODE_FIELDS = ",".join(f"{name}:{END}" for name in _NODE)
 _SACCT_FIELDS = "JobIDRaw,State,ExitCode,Submit,Start,End,AllocTRES,NodeList,User,JobName,Comment"
 _DETAIL = re.compile(r"^JobId=(\d+) ")
 _PIECE = re.compile(r" Nodes=(\S+) CPU_IDs=(\S*) Mem=(\d+) GRES=(\S*)")
 _UNITS = {"K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0**2, "P": 1024.0**3, "": 1.0}
-_TRANSIENT = re.compile(r"(?i)contact slurm controller|timed out|try again|temporarily|connection refused|i/o error|"
-                        r"max(imum)? (submit )?job|limit|not responding|munge|authentication|credential|transport|communicat")
 _LOGIN = re.compile(r"(?i)munge|authentication|credential|invalid user|access/permission denied|protocol auth")
 
 PARTITIONS_SCRIPT = """fed_said=$(scontrol ping 2>&1)
@@ -86,7 +85,7 @@ def _outcome(code: str, text: str) -> Outcome:
     if code == "0":
         ids = re.search(r"^(\d+)(;.*)?$", text, re.MULTILINE)
         return Accepted(ids.group(1)) if ids else Unknown(f"sbatch said {words!r}")
-    if code == "1" and not _TRANSIENT.search(text):
+    if code == "1" and any(f"submission failed: {refusal}" in words for refusal in REFUSALS.values()):
         return Refused(f"Slurm refuses it: {words}")
     return Unknown(f"sbatch: {words}")
 
@@ -115,7 +114,7 @@ def listing_from_text(said: str) -> Listing:
         if not life.strip():
             raise ValueError("the controller does not say when it started")
         by_job = dict(map(_detail, filter(_DETAIL.match, details.split("\n"))))
-        return Listing(_nodes(nodes), [_job(row, by_job) for row in _rows(jobs, len(_JOB) + 3)], life.strip())
+        return Listing(_nodes(nodes), [_job(row, by_job) for row in _rows(jobs, len(_JOB) + len(_JOB_WORDS))], life.strip())
     except (ValueError, KeyError, IndexError, AttributeError) as error:
         raise Unreachable(f"squeue and sinfo make no sense: {error!r} in {said[:200]!r}") from error
 
@@ -155,7 +154,7 @@ def _node(row: Sequence[str], partitions: frozenset[str]) -> Node:
 
 
 def _job(row: Sequence[str], details: Mapping[str, Mapping[str, Resources]]) -> Job:
-    number, state, reason, status, submitted, started, ended, cpus, tres, nodes, user, name, comment = row
+    number, state, reason, status, submitted, started, ended, cpus, tres, nodes, restarts, user, name, comment = row
     held = details.get(number) or _held(nodes, cpus, tres)
     return Job(
         id=number,
@@ -164,6 +163,7 @@ def _job(row: Sequence[str], details: Mapping[str, Mapping[str, Resources]]) -> 
         states=(state,),
         reason=reason,
         comment="" if comment == "(null)" else comment,
+        restarts=int(restarts),
         status=int(status),
         submitted_at=_time(submitted),
         started_at=_time(started),

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from adapters.base import Accepted, Outcome, Refused, Unknown, Unreachable
 from adapters.slurm.batch import Submission
-from adapters.slurm.codec import MIB_PER_GIB, Job, Listing, Node, expand_hosts, gpus_from_gres
+from adapters.slurm.codec import MIB_PER_GIB, REFUSALS, Job, Listing, Node, expand_hosts, gpus_from_gres
 from topology.resources import Resources
 
 OLDEST = "v0.0.38"
@@ -28,18 +28,6 @@ NOTHING_FOUND = 9003
 """v0.0.38 calls an empty answer from accounting an error."""
 NO_SUCH_JOB = 2017
 ENDED_ALREADY = 2021
-_TRANSIENT = {
-    2013,  # not the top priority
-    2016,  # nodes busy
-    2018,  # out of memory at the controller
-    2019,  # script cannot be written
-    2040,  # try again
-    2044,  # nodes not available
-    2050,  # an accounting limit, of the moment or for ever: Slurm does not say
-    2051,  # QoS limit
-    2062,  # cluster is being changed
-}
-"""Slurm's error numbers that may pass (slurm/slurm_errno.h). Those below 2000 are of the line to the controller."""
 
 
 def job_body(each: Submission, version: str) -> dict[str, Any]:
@@ -56,7 +44,8 @@ def job_body(each: Submission, version: str) -> dict[str, Any]:
         "standard_error": "/dev/null",
         "standard_input": "/dev/null",
         "environment": {"PATH": each.path} if is_old else [f"PATH={each.path}"],
-        "requeue": False,
+        # v0.0.38 takes `requeue: false` and requeues all the same
+        **({"no_requeue": True} if is_old else {"requeue": False}),
         "partition": place.partition,
         "account": place.account,
         "qos": place.qos,
@@ -83,13 +72,12 @@ def job_body(each: Submission, version: str) -> dict[str, Any]:
 
 
 def submit_outcome(status: int, reply: Any) -> Outcome:
-    """What became of one submission. Only what Slurm itself says no to is refused."""
-    if status == 200 and isinstance(reply, dict) and reply.get("job_id") and not _errors(reply):
+    """What became of one submission. A job that has an id was taken, whatever is said beside it (of one that is held, an error);
+    only what Slurm itself says no to is refused."""
+    if isinstance(reply, dict) and reply.get("job_id"):
         return Accepted(str(reply["job_id"]))
-    if status == 200 and isinstance(reply, dict) and isinstance(reply.get("result"), dict) and reply["result"].get("job_id"):
-        return Accepted(str(reply["result"]["job_id"]))
     number, words = error_of(reply)
-    if status == 400 or (2000 <= number < 8000 and number not in _TRANSIENT):
+    if number in REFUSALS:
         return Refused(f"Slurm refuses it: {words}")
     return Unknown(f"slurmrestd answered {status}: {words}")
 
@@ -142,6 +130,7 @@ def job_from_json(job: Mapping[str, Any], threads: Mapping[str, int]) -> Job:
         states=tuple(_words(job["job_state"])),
         reason=job.get("state_reason") or "",
         comment=_comment(job.get("comment")),
+        restarts=int(job.get("restart_cnt") or 0),
         status=_status(job["exit_code"]),
         submitted_at=_time(job["submit_time"]),
         started_at=_time(job["start_time"]),

@@ -133,8 +133,10 @@ async def test_silence_ends_with_the_callers_time(tmp_path):
     [
         (slurm_error(2000, "Invalid partition name specified"), Refused),
         (slurm_error(2014, "Requested node configuration is not available"), Refused),
-        (slurm_error(2040, "Resource temporarily unavailable"), Unknown),
-        (slurm_error(1811, "Unable to contact slurm controller"), Unknown),
+        (slurm_error(2050, "Job violates accounting/QOS policy"), Unknown),
+        (slurm_error(1800, "Unable to contact slurm controller (connect failure)"), Unknown),
+        (slurm_error(5005, "Zero Bytes were transmitted or received"), Unknown),  # of a token that expired
+        (answers(500, {"errors": [{"error_code": 2042, "error": "Job is in held state"}], "job_id": 7}), Accepted),
         (answers(body={"errors": [], "job_id": 21, "step_id": "BATCH"}), Accepted),
         (answers(body={"errors": [], "job_id": 0}), Unknown),
     ],

@@ -145,7 +145,7 @@ async def test_a_node_that_dies_under_a_gang_ends_it(kind, adapter):
         (report,) = await over(kind, adapter, gang)
         assert (report.state, report.reason) == (SiteState.FAILED, EndReason.NODE_LOST)
     finally:
-        kind.cluster.command("scontrol", "update", f"NodeName={node}", "State=RESUME")
+        kind.cluster.command("scontrol", "update", f"NodeName={node}", "State=RESUME", check=False)  # or it came back by itself
         kind.cluster.wait_idle()
 
 
@@ -161,13 +161,18 @@ async def test_a_program_that_is_not_there_is_told_for_a_gang_too(kind, adapter)
     assert "no-such-program-here" in report.message
 
 
-async def test_an_admin_who_requeues_a_run_does_not_start_it_twice(kind, adapter):
-    run = counting(a_run(kind))
+async def test_a_run_that_an_admin_requeues_does_not_start_twice_and_says_what_befell_it(kind, adapter):
+    run = a_run(kind, command=sh("echo started >> $FED_OUTPUTS/starts/all; sleep 600"))
+    run = replace(run, outputs={"starts": f".fed/starts/{run.name}"})
     outcome = (await adapter.submit([run], CALL))[run.name]
-    await over(kind, adapter, run)
-    kind.cluster.command("scontrol", "update", f"JobId={outcome.native_id}", "Requeue=1", check=False)
-    kind.cluster.command("scontrol", "requeue", outcome.native_id, check=False)
-    await finish(kind, adapter, a_run(kind, "last"))
+    while not starts(kind, run):
+        await kind.pause()
+    kind.cluster.command("scontrol", "update", f"JobId={outcome.native_id}", "Requeue=1")
+    kind.cluster.command("scontrol", "requeue", outcome.native_id)
+    kind.cluster.command("scontrol", "update", f"JobId={outcome.native_id}", "StartTime=now", check=False)
+    kind.patience_s = 150.0
+    (report,) = await over(kind, adapter, run)
+    assert (report.state, report.reason) == (SiteState.FAILED, EndReason.NODE_LOST)
     assert starts(kind, run) == 1
 
 
@@ -178,18 +183,23 @@ async def test_a_run_that_takes_all_memory_it_may_is_ended(kind, adapter):
     assert (report.state, report.signal) == (SiteState.FAILED, signal.SIGKILL)  # without cgroups Slurm tells no more
 
 
+async def objection(adapter):
+    """What keeps it from being observed."""
+    try:
+        await adapter.observe([], CALL)
+    except Unreachable as error:
+        return str(error)
+    return ""
+
+
 async def test_a_token_that_ended_leaves_runs_unknown_until_it_is_renewed(tmp_path):
     kind = SlurmRestKind(tmp_path)
     adapter = kind.adapter()
     kind.renew_token(1)
     run = counting(a_run(kind))
-    while True:
-        try:
-            await adapter.observe([], CALL)
-        except Unreachable as error:
-            assert "scontrol token" in str(error)
-            break
+    while not (said := await objection(adapter)):
         await kind.pause()
+    assert "scontrol token" in said
     assert isinstance((await adapter.submit([run], CALL))[run.name], Unknown)
     kind.renew_token(3600)
     assert (await finish(kind, adapter, run)).state is SiteState.SUCCEEDED
