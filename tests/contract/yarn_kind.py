@@ -48,8 +48,12 @@ class YarnKind:
         self._gates.mkdir()
         self._ids = Ids()
 
-    def adapter(self, federation: str | None = None) -> SiteAdapter:
-        return ReservingAdapter(self._open(federation=federation), self._ids)
+    def adapter(self, federation: str | None = None, **settings: Any) -> SiteAdapter:
+        return ReservingAdapter(self._open(federation=federation, **settings), self._ids)
+
+    def bare(self) -> SiteAdapter:
+        """An adapter that takes the ids it is given."""
+        return self._open()
 
     def counted(self) -> tuple[SiteAdapter, Callable[[], int]]:
         web = _CountingWeb(self._settings())
@@ -77,7 +81,9 @@ class YarnKind:
         await asyncio.sleep(0.05)
 
     async def restart(self) -> None:
-        await asyncio.to_thread(self.cluster.restart_manager)
+        self.cluster.manager.end()
+        self.cluster.manager.start()  # not in a thread: it would end with that
+        await asyncio.to_thread(self.cluster.wait_ready)
 
     @asynccontextmanager
     async def silent(self) -> AsyncIterator[None]:

@@ -107,7 +107,9 @@ class Connection:
         offer = next((auth for auth in offered if (text(auth, 1), text(auth, 2)) == ("TOKEN", "DIGEST-MD5")), None)
         if offer is None:
             raise ConnectionError("it takes no tokens")
-        answer, proof = digest(token, text(offer, 5), f"{text(offer, 3)}/{text(offer, 4)}", uuid.uuid4().hex)
+        user, password = (base64.b64encode(part).decode() for part in (token.identifier, token.password))
+        uri = f"{text(offer, 3)}/{text(offer, 4)}"
+        answer, proof = digest(user, password, text(offer, 5), uri, uuid.uuid4().hex)
         chosen = b"".join(field(number, octets(offer, number)) for number in (1, 2, 3, 4))
         self._send(_SASL_CALL, field(2, _INITIATE) + field(3, answer) + field(4, chosen))
         reply = parse(self._receive())
@@ -115,12 +117,11 @@ class Connection:
             raise ConnectionError("it could not prove who it is")
 
 
-def digest(token: Token, challenge: str, uri: str, nonce: str) -> tuple[str, str]:
+def digest(user: str, password: str, challenge: str, uri: str, nonce: str) -> tuple[str, str]:
     """The answer to a DIGEST-MD5 challenge, and what the other side must prove itself with (RFC 2831, 2.1.2 and 2.1.3)."""
     asked = dict(re.findall(r'([\w-]+)="?([^",]*)"?', challenge))
     if "nonce" not in asked:
         raise ConnectionError("a challenge without a nonce")
-    user, password = base64.b64encode(token.identifier).decode(), base64.b64encode(token.password).decode()
     realm = asked.get("realm", "")
     secret = hashlib.md5(f"{user}:{realm}:{password}".encode()).digest()
     session = hashlib.md5(secret + f":{asked['nonce']}:{nonce}".encode()).hexdigest()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Mapping  # noqa: UP035 - runs on older Pythons
 
 MARK = "fed "
-"""Begins the line of diagnostics that is ours."""
+"""Begins what is ours of a line of diagnostics: YARN puts words of its own before it."""
 LEFT = "fed-left"
 """File in the container's directory into which `fed_leave` writes a reason and a message."""
 OURS = "FED_MASTER"
@@ -42,11 +42,12 @@ class Ending:
 
     @staticmethod
     def read(diagnostics: str) -> Ending | None:
-        """The ending that somebody's diagnostics tell of, if they do: the last line of ours in them."""
+        """The ending that somebody's diagnostics tell of, if they do: the last of ours in them."""
         for line in reversed(diagnostics.splitlines()):
-            if line.startswith(MARK + "{"):
+            _, mark, words = line.partition(MARK + "{")
+            if mark:
                 try:
-                    return Ending(**json.loads(line[len(MARK) :]))
+                    return Ending(**json.JSONDecoder().raw_decode("{" + words)[0])
                 except (ValueError, TypeError):
                     continue
         return None

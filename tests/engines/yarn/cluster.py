@@ -138,12 +138,6 @@ class YarnCluster:
         expected = sum(node.is_running for node in self.node_managers)
         self._until(lambda: len([node for node in self.seen_nodes() if node["state"] == "RUNNING"]) >= expected)
 
-    def restart_manager(self) -> None:
-        """Kill the resource manager and start it again; returns once it is ready."""
-        self.manager.end()
-        self.manager.start()
-        self.wait_ready()
-
     def seen_nodes(self) -> list[dict[str, Any]]:
         """The manager's list of nodes; empty while it is not active."""
         status = self.answer("GET", "/ws/v1/cluster/info")
