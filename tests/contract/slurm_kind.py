@@ -21,7 +21,7 @@ from adapters.slurm.settings import SlurmSettings
 from broker.store.embedded import free_ports
 from tests.contract.adapters import POOLS, Does
 from tests.engines.running import running
-from tests.engines.slurm.cluster import Cluster, missing
+from tests.engines.slurm.cluster import Cluster, missing, missing_newer, newer_tree
 from topology.site import Engine, Pool, Site, Storage
 
 
@@ -203,6 +203,23 @@ class SlurmRestKind(_SlurmKind):
         yield self._open(self._settings(token={"file": str(wrong)}))
 
 
+class SlurmNewerKind(SlurmRestKind):
+    """By the newest dialect, of Slurm 24.11."""
+
+    name = "slurm-newer"
+    capabilities = Capabilities(settling_s=0.0)
+
+    @staticmethod
+    def missing() -> str:
+        return missing_newer()
+
+    def _cluster(self) -> Cluster:
+        return gamma()
+
+    def _settings(self, **rest: Any) -> dict[str, Any]:
+        return {**super()._settings(**rest), "history": False}
+
+
 class _CountingCommands(LocalCommands):
     """One that counts the commands it runs."""
 
@@ -241,6 +258,11 @@ def alpha() -> Cluster:
 def beta() -> Cluster:
     """The one with it."""
     return running("slurm-beta", lambda folder: _started(Cluster(folder, "beta", has_accounting=True)))
+
+
+def gamma() -> Cluster:
+    """Slurm 24.11, without accounting."""
+    return running("slurm-gamma", lambda folder: _started(Cluster(folder, "gamma", tree=newer_tree())))
 
 
 def _started(cluster: Cluster) -> Cluster:

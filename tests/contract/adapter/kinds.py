@@ -11,14 +11,14 @@ from tests.contract.kubernetes_kind import KubernetesKind
 from tests.contract.lsf_kind import LsfKind
 from tests.contract.process_kind import ProcessKind
 from tests.contract.ray_kind import RayKind
-from tests.contract.slurm_kind import SlurmCliKind, SlurmRestKind
+from tests.contract.slurm_kind import SlurmCliKind, SlurmNewerKind, SlurmRestKind
 from tests.contract.twin_kind import TwinKind, WeakTwinKind
 from tests.contract.yarn_kind import YarnKind
 
 KINDS: Mapping[str, type[Kind]] = {
     kind.name: kind
     for kind in (
-        *(TwinKind, WeakTwinKind, ProcessKind, SlurmCliKind, SlurmRestKind, KubernetesKind, YarnKind, LsfKind),
+        *(TwinKind, WeakTwinKind, ProcessKind, SlurmCliKind, SlurmRestKind, SlurmNewerKind, KubernetesKind, YarnKind, LsfKind),
         RayKind,
     )
 }

@@ -16,3 +16,15 @@ if ! has_all; then
     DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
         slurmctld slurmd slurm-client slurmrestd slurmdbd munge slurm-wlm-jwt-plugin slurm-wlm-mysql-plugin mariadb-server
 fi
+# The newer Slurm, of Debian 13, in a tree of its own that its daemons are started in (chroot).
+newer="${FEDBROKER_CACHE:-$HOME/.cache/fedbroker}/slurm-24.11"
+if [ ! -e "$newer/usr/sbin/slurmctld" ] && [ "$(id -u)" = 0 ]; then
+    command -v debootstrap > /dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends debootstrap
+    mkdir -p "$(dirname "$newer")"
+    rm -rf "$newer.draft"
+    debootstrap --variant=minbase \
+        --include=slurmctld,slurmd,slurm-client,slurmrestd,munge,slurm-wlm-jwt-plugin,python3-minimal \
+        trixie "$newer.draft" "${DEBIAN_MIRROR:-http://deb.debian.org/debian}"
+    rm -rf "$newer.draft/var/cache/apt/archives"
+    mv "$newer.draft" "$newer"
+fi

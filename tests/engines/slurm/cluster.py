@@ -9,11 +9,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from broker.store.embedded import ending_with_us, free_ports
+from tests.engines.running import cache
 
 PATIENCE_S = 60.0
 MIN_JOB_AGE_S = 60
@@ -31,11 +33,25 @@ def missing() -> str:
     return f"no {', '.join(lacks)}: run tests/engines/slurm/build.sh as root" if lacks else ""
 
 
-class Cluster:
-    """One cluster with all it needs below `folder`. Ends what it started by pid, and nothing else."""
+def newer_tree() -> Path:
+    """Where build.sh puts Slurm 24.11."""
+    return cache() / "slurm-24.11"
 
-    def __init__(self, folder: Path, name: str = "alpha", has_accounting: bool = False) -> None:
+
+def missing_newer() -> str:
+    """What this machine lacks to run Slurm 24.11; empty when nothing."""
+    if not (newer_tree() / "usr/sbin/slurmctld").exists():
+        return "no Slurm 24.11: run tests/engines/slurm/build.sh as root"
+    return "" if os.getuid() == 0 else "Slurm 24.11 needs root: its daemons are started in a tree of their own"
+
+
+class Cluster:
+    """One cluster with all it needs below `folder`. Ends what it started by pid, and nothing else. With `tree`, its programs
+    are those of that tree, in which they see the folder at its own path."""
+
+    def __init__(self, folder: Path, name: str = "alpha", has_accounting: bool = False, tree: Path | None = None) -> None:
         self.folder = folder
+        self._tree = tree
         self.name = name
         self.has_accounting = has_accounting
         self.user = pwd.getpwuid(os.getuid()).pw_name
@@ -87,7 +103,7 @@ class Cluster:
 
     def command(self, *argv: str, check: bool = True) -> str:
         """What a Slurm command prints."""
-        done = subprocess.run(argv, env=self.environment, capture_output=True, text=True, timeout=60, check=check)
+        done = subprocess.run(self._placed(argv), env=self.environment, capture_output=True, text=True, timeout=60, check=check)
         return done.stdout
 
     def end_jobs(self, federation: str) -> None:
@@ -124,6 +140,8 @@ class Cluster:
     def start_rest(self) -> None:
         """Start slurmrestd and wait until it listens."""
         apis = "openapi/v0.0.38,openapi/dbv0.0.38" if self.has_accounting else "openapi/v0.0.38"
+        if self._tree is not None:
+            apis = "openapi/slurmctld"
         command = ["slurmrestd", "-f", str(self.conf), "-a", "rest_auth/jwt", "-s", apis]
         if os.getuid() == 0:
             command += ["-u", REST_USER, "-g", grp.getgrgid(pwd.getpwnam(REST_USER).pw_gid).gr_name]
@@ -179,17 +197,25 @@ class Cluster:
 
     def _start(self, name: str, command: Sequence[str], **environment: str) -> None:
         assert not self.is_running(name), f"{name} runs already"
-        path = _path_of(command[0])
-        assert path is not None, f"{command[0]} is not installed"
+        if self._tree is None:
+            command = [str(_path_of(command[0])), *command[1:]]
         with (self.folder / "log" / f"{name}.out").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                ending_with_us([path, *command[1:]]),
+                ending_with_us(self._placed(command)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env={**self.environment, **environment},
                 start_new_session=True,
             )
+
+    def _placed(self, command: Sequence[str]) -> Sequence[str]:
+        """The command, in the tree where there is one. What is mounted there is this process's alone and ends with it."""
+        if self._tree is None:
+            return command
+        place = tempfile.gettempdir()
+        (self._tree / place.lstrip("/")).mkdir(parents=True, exist_ok=True)
+        return ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", _ENTER, str(self._tree), place, *command]
 
     def _wait(self, what: str, holds: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_S
@@ -239,6 +265,9 @@ class Cluster:
                 f"PartitionName={partition} Nodes={','.join(own)} MaxTime=600 DefaultTime=60 DefMemPerCPU=100 State=UP"
                 f"{' Default=YES' if partition == 'cpu' else ''}"
             )
+        if self._tree is not None:
+            (etc / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
+            shutil.copy("/etc/hosts", self._tree / "etc" / "hosts")
         (etc / "gres.conf").write_text("\n".join(gres) + "\n")
         self.conf.write_text(
             "\n".join(
@@ -339,6 +368,10 @@ class Cluster:
             self.command("sacctmgr", "-i", "add", *what, check=False)  # root and its account are there already
 
 
+_ENTER = """mount -t proc proc "$0/proc" && mount --rbind "$1" "$0$1" || exit 1
+shift
+exec chroot "$0" "$@"
+"""
 _COMMON = (
     "ProctrackType=proctrack/linuxproc",
     "TaskPlugin=task/none",
