@@ -47,13 +47,14 @@ from adapters.ray.errands import Errands
 from adapters.ray.logs import BEGIN_S, follow_log
 from adapters.ray.probe import probe
 from adapters.ray.reports import Told, is_worth_reading, report_of, told_in
-from adapters.ray.rooms import rooms_of
+from adapters.ray.rooms import Use, rooms_of
 from adapters.ray.settings import RaySettings, check, storage_mount
 from topology.site import Site
 
 IN_FLIGHT = 16
 ALL = {"limit": "10000", "detail": "1"}
 """Of the state API: https://docs.ray.io/en/latest/ray-observability/reference/api.html"""
+HELD = {"filter_keys": "state", "filter_predicates": "!=", "filter_values": "REMOVED"}
 NODES, GROUPS, JOBS, USAGE = "/api/v0/nodes", "/api/v0/placement_groups", "/api/jobs/", "/api/cluster_status"
 LOG = "/api/v0/logs/file"
 LAST_LINES = "200"
@@ -104,15 +105,15 @@ class RayAdapter:
                 version = group.create_task(self._ask("/api/version", deadline))
                 jobs_asked = group.create_task(self._jobs(deadline))
                 nodes = group.create_task(self._ask(NODES, deadline, ALL))
-                groups = group.create_task(self._ask(GROUPS, deadline, ALL))
+                groups = group.create_task(self._ask(GROUPS, deadline, ALL | HELD))
                 usage = group.create_task(self._ask(USAGE, deadline, {"format": "0"}))
         jobs, places = jobs_asked.result(), groups_of(groups.result())
         ours = [job for job in jobs if self._is_ours(job)]
         await self._listen(ours, places, deadline)
         await self._errands.clear(jobs, _left(deadline))
-        rooms = rooms_of(
-            self._site, self._settings, self._federation, nodes_of(nodes.result()), jobs, places, usage_of(usage.result()), began
-        )
+        at = {job.name: told.at for job in ours if (told := self._told.get(_key(job))) is not None}
+        use = Use(jobs, places, at, usage_of(usage.result()))
+        rooms = rooms_of(self._site, self._settings, self._federation, nodes_of(nodes.result()), use, began)
         reports = {job.name: report_of(job, self._told.get(_key(job), Told())) for job in ours}
         foreign = names_like_ours(self._federation, jobs)
         return Observation(began, True, version_of(version.result()).session_name, reports, rooms, foreign)

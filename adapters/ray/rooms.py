@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
+from adapters.base import RunName
 from adapters.ray.codec import FEDERATION, GIB, Job, Node, PlacementGroup, demand, needs_of, plain_name, tasks_of
 from adapters.ray.settings import PoolSettings, RaySettings
 from topology.resources import Resources
@@ -17,27 +19,31 @@ from topology.site import Pool, Site
 
 DELAY_S = 12.0
 """How old a report of use may be: the autoscaler looks every 5 s, and sees what nodes told it before."""
-Use = dict[str, float]
+Amounts = dict[str, float]
+"""By name of the resource; memory in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What is known of who holds what. `at` has the nodes of our gangs' tasks; `reported` is `usage_of` the cluster."""
+
+    jobs: Collection[Job]
+    groups: Collection[PlacementGroup]
+    at: Mapping[RunName, Collection[str]]
+    reported: Mapping[str, Mapping[str, float]]
 
 
 def rooms_of(
-    site: Site,
-    settings: RaySettings,
-    federation: str,
-    nodes: Collection[Node],
-    jobs: Collection[Job],
-    groups: Collection[PlacementGroup],
-    usage: Mapping[str, Mapping[str, float]],
-    now: float,
+    site: Site, settings: RaySettings, federation: str, nodes: Collection[Node], use: Use, now: float
 ) -> dict[str, Room]:
     """Per pool: what nodes have, less what others hold. `now` is seconds since the epoch by the site's clock."""
-    others, known = _held(settings, federation, jobs, groups, now)
+    others, known = _held(settings, federation, use, now)
     rooms = {}
     for pool in site.pools:
         wanted = settings.pool(pool.name)
         kinds = [kind for kind, _ in pool.per_node.gpus]
         free = [
-            _free(settings, kinds, node, others[node.node_id], known[node.node_id], usage.get(node.node_id, {}))
+            _free(settings, kinds, node, others[node.node_id], known[node.node_id], use.reported.get(node.node_id, {}))
             for node in nodes
             if is_of_pool(node, wanted)
         ]
@@ -59,38 +65,38 @@ def lacking(site: Site, settings: RaySettings, nodes: Collection[Node]) -> Pool 
 
 
 def _held(
-    settings: RaySettings, federation: str, jobs: Collection[Job], groups: Collection[PlacementGroup], now: float
-) -> tuple[Mapping[str, Use], Mapping[str, Use]]:
+    settings: RaySettings, federation: str, use: Use, now: float
+) -> tuple[Mapping[str, Amounts], Mapping[str, Amounts]]:
     """By node: what jobs and groups that are not ours hold; and what all hold, or held a moment ago."""
-    others: dict[str, Use] = defaultdict(dict)
-    known: dict[str, Use] = defaultdict(dict)
-    ours = {job.name for job in jobs if job.said(FEDERATION) == federation}
-    recent = {job.name for job in jobs if job.is_over and now - (job.end_time or 0) / 1000 < DELAY_S}
-    for job in jobs:
-        if tasks_of(job) > 1 or job.driver_node_id is None or (job.is_over and job.name not in recent):
-            continue
-        use = demand(settings, needs_of(job))
-        _add(known[job.driver_node_id], use)
-        if job.name not in ours and not job.is_over:
-            _add(others[job.driver_node_id], use)
-    for group in groups:
-        if not group.holds and group.name not in recent:
-            continue
-        for bundle in group.bundles or ():
+    others: dict[str, Amounts] = defaultdict(dict)
+    known: dict[str, Amounts] = defaultdict(dict)
+    ours = {job.name for job in use.jobs if job.said(FEDERATION) == federation}
+    for job in use.jobs:
+        amounts = demand(settings, needs_of(job))
+        if job.is_over:
+            if now - (job.end_time or 0) / 1000 < DELAY_S:
+                for node in use.at.get(job.name, ()) if tasks_of(job) > 1 else filter(None, (job.driver_node_id,)):
+                    _add(known[node], amounts)
+        elif tasks_of(job) == 1 and job.driver_node_id is not None:
+            _add(known[job.driver_node_id], amounts)
+            if job.name not in ours:
+                _add(others[job.driver_node_id], amounts)
+    for group in use.groups:
+        for bundle in (group.bundles or ()) if group.holds else ():
             if bundle.node_id is not None:
                 _add(known[bundle.node_id], bundle.unit_resources or {})
-                if group.holds and group.name not in ours:
+                if group.name not in ours:
                     _add(others[bundle.node_id], bundle.unit_resources or {})
     return others, known
 
 
-def _add(sum_: Use, use: Mapping[str, float]) -> None:
-    for name, amount in use.items():
+def _add(sum_: Amounts, more: Mapping[str, float]) -> None:
+    for name, amount in more.items():
         sum_[name] = sum_.get(name, 0.0) + amount
 
 
 def _free(
-    settings: RaySettings, kinds: Collection[str], node: Node, others: Use, known: Use, reported: Mapping[str, float]
+    settings: RaySettings, kinds: Collection[str], node: Node, others: Amounts, known: Amounts, reported: Mapping[str, float]
 ) -> Resources:
     """What is left of a node, GPUs by those types that the pool is declared with."""
 

@@ -46,10 +46,13 @@ class Task:
             libc.prctl(DIE_WITH_PARENT, signal.SIGKILL)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
+        script = os.path.join(self._own, "task.sh")
+        with open(script, "w") as text:
+            text.write(spec["shell"])
         env = {**os.environ, "FED_TASK": str(number), "FED_START": start, "FED_OWN": self._own}
         with open(os.path.join(logs_dir(), f"fed-{spec['name']}.{number}.log"), "ab") as log:
             self._child = subprocess.Popen(
-                ["/bin/sh", "-c", spec["shell"]],
+                ["/bin/sh", script],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, start_new_session=True, preexec_fn=die_with_us,
             )  # fmt: skip
         self._began: float | None = None
