@@ -8,9 +8,9 @@ import os
 import shlex
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,6 +24,10 @@ CHUNK_BYTES = 64 * 2**10
 REAP_S = 5.0
 KEPT_VARIABLES = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR")
 """All that a local command gets of the broker's environment: engines hand their client's environment on to the job."""
+
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 class LoginFailed(Unreachable):
@@ -119,10 +123,10 @@ class LocalCommands:
             assert process.stdin
             assert process.stdout
             assert process.stderr
-            _, stdout, stderr = await asyncio.gather(
-                _feed(process.stdin, stdin),
+            stdout, stderr = await both(
                 bounded(argv, process.stdout, self._most_bytes),
                 bounded(argv, process.stderr, self._most_bytes),
+                beside=_feed(process.stdin, stdin),
             )
             return Completed(await process.wait(), stdout, stderr)
         finally:
@@ -176,6 +180,20 @@ async def bounded(argv: Sequence[str], reader: Reader, most: int) -> bytes:
     return b"".join(chunks)
 
 
+async def both(
+    first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B], beside: Coroutine[Any, Any, None] | None = None
+) -> tuple[A, B]:
+    """What two coroutines that run at once return. Where one fails the others are cancelled, and its own error is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            one, other = group.create_task(first), group.create_task(second)
+            if beside is not None:
+                group.create_task(beside)
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return one.result(), other.result()
+
+
 def no_end(argv: Sequence[str], timeout_s: float) -> Unreachable:
     """What to raise for a command that did not end in its time."""
     return Unreachable(f"{argv[0]} did not end within {timeout_s:.3g} s")
@@ -227,9 +245,14 @@ async def _feed(writer: asyncio.StreamWriter, content: bytes) -> None:
 
 
 async def _ended(process: asyncio.subprocess.Process) -> None:
-    """End what is left of the command's process group."""
+    """End a command that runs still, with its process group. The group of one that ended may be another's by now."""
+    if process.returncode is not None:
+        return
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(REAP_S):
+            for reader in filter(None, (process.stdout, process.stderr)):
+                while await reader.read(CHUNK_BYTES):  # a pipe that was not read to its end would stay open
+                    pass
             await process.wait()

@@ -15,6 +15,7 @@ from adapters.commands import (
     Completed,
     LoginFailed,
     SshTransport,
+    both,
     bounded,
     no_end,
     remote_line,
@@ -45,7 +46,7 @@ class SshCommands:
         try:
             process.stdin.write(stdin)
             process.stdin.write_eof()
-            stdout, stderr = await asyncio.gather(
+            stdout, stderr = await both(
                 bounded(argv, process.stdout, self._most_bytes), bounded(argv, process.stderr, self._most_bytes)
             )
             await process.wait_closed()

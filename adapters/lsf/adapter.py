@@ -24,7 +24,7 @@ from adapters.base import (
     Unknown,
     Unreachable,
 )
-from adapters.commands import Commands, open_commands, probe_login
+from adapters.commands import Commands, both, open_commands, probe_login
 from adapters.lsf.client import LOG_BYTES, LsfClient, NotInstalled
 from adapters.lsf.codec import Job, objection, slots_per_task, submission
 from adapters.lsf.reports import Seen, by_name, report_of, report_of_record
@@ -91,8 +91,8 @@ class LsfAdapter:
 
     async def _submit(self, run: Run, deadline: float) -> Outcome:
         async with self._submitting:
-            left = deadline - time.monotonic()
-            if left <= 0:
+            left = _left(deadline)
+            if not left:
                 return Unknown("there was no time left to send it")
             text = job_script(run, self._mount, self._settings.bin, slots_per_task(run, self._settings))
             return await self._client.submit(submission(run, self._settings), text, left)
@@ -100,32 +100,31 @@ class LsfAdapter:
     async def observe(self, known: Collection[RunRef], call: Call) -> Observation:
         """See `SiteAdapter.observe`. As many calls for any number of runs: jobs, records, queues, and hosts by pool."""
         began = time.time()
-        queues = {pool.name: self._queue(pool.name) for pool in self._site.pools}
-        listing, found = await asyncio.gather(
-            self._listing(call.timeout_s), self._client.queues(set(queues.values()), call.timeout_s)
-        )
-        rooms = await asyncio.gather(
-            *(self._room(pool, found.get(queues[pool.name]), listing, call.timeout_s) for pool in self._site.pools)
-        )
-        by_pool = {pool.name: room for pool, room in zip(self._site.pools, rooms, strict=True)}
-        return Observation(began, True, "lsf", self._reports(listing), by_pool, tuple(listing.foreign))
+        deadline = time.monotonic() + call.timeout_s
+        listing, queues = await both(self._listing(call.timeout_s), self._client.queues(call.timeout_s))
+        rooms = {}
+        for pool in self._site.pools:
+            rooms[pool.name] = await self._room(pool, queues.get(self._queue(pool.name)), listing, deadline)
+        return Observation(began, True, "lsf", self._reports(listing), rooms, tuple(listing.foreign))
 
     async def cancel(self, runs: Collection[RunRef], call: Call) -> None:
         """See `SiteAdapter.cancel`. LSF sends SIGINT, SIGTERM and SIGKILL, ten seconds apart where it is not told otherwise."""
         if not runs:
             return
+        deadline = time.monotonic() + call.timeout_s
         listing = await self._listing(call.timeout_s)
         names = {run.name for run in runs}
         ids = [job.id for job in listing.jobs if job.name in names and not job.is_over]
-        await self._client.kill(ids, call.timeout_s)
+        await self._client.kill(ids, _left(deadline))
 
     async def forget(self, runs: Collection[RunRef], call: Call) -> None:
         """See `SiteAdapter.forget`. LSF lists what ended for its CLEAN_PERIOD: a file of ours says which of it is stored."""
         if not runs:
             return
+        deadline = time.monotonic() + call.timeout_s
         listing = await self._listing(call.timeout_s)
         if self._clean_s is None:
-            self._clean_s = await self._client.clean_period_s(call.timeout_s)
+            self._clean_s = await self._client.clean_period_s(_left(deadline))
         is_ours = f"{self._federation}-"
         names = {
             run.name
@@ -136,7 +135,7 @@ class LsfAdapter:
         }
         keys = [job.key for job in listing.jobs if job.name in names]
         if names:
-            await self._client.forget(names, keys, self._clean_s, call.timeout_s)
+            await self._client.forget(names, keys, self._clean_s, _left(deadline))
 
     async def logs(self, run: RunRef, task: int, offset: int, follow: bool) -> AsyncIterator[bytes]:
         """See `SiteAdapter.logs`. Output is read where the commands are run, a part at a time."""
@@ -164,8 +163,9 @@ class LsfAdapter:
             return checks
         began = time.monotonic()
         try:
-            self._clean_s = await self._client.clean_period_s(deadline - began)
-            queues = await self._client.queues({self._queue(pool.name) for pool in self._site.pools}, deadline - began)
+            await self._client.is_up(_left(deadline))
+            self._clean_s = await self._client.clean_period_s(_left(deadline))
+            queues = await self._client.queues(_left(deadline))
         except Unreachable as error:
             return [*checks, _check(Layer.SCHEDULER, began, str(error), isinstance(error, NotInstalled))]
         absent = sorted({self._queue(pool.name) for pool in self._site.pools} - queues.keys())
@@ -175,7 +175,7 @@ class LsfAdapter:
         checks.append(_check(Layer.SCHEDULER, began))
         began = time.monotonic()
         try:
-            await self._client.write_test(max(deadline - began, 0.0))
+            await self._client.write_test(_left(deadline))
         except Unreachable as error:
             return [*checks, _check(Layer.STORAGE, began, str(error))]
         return [*checks, _check(Layer.STORAGE, began)]
@@ -185,7 +185,7 @@ class LsfAdapter:
         await self._client.commands.close()
 
     async def _listing(self, timeout_s: float) -> Listed:
-        jobs, seen = await asyncio.gather(self._client.jobs(timeout_s), self._client.seen(timeout_s))
+        jobs, seen = await both(self._client.jobs(timeout_s), self._client.seen(timeout_s))
         ours: dict[RunName, list[Job]] = {}
         foreign = set()
         for job in jobs:
@@ -205,12 +205,13 @@ class LsfAdapter:
                 reports.append(report)
         return by_name(reports)
 
-    async def _room(self, pool: Pool, queue: Queue | None, listing: Listed, timeout_s: float) -> Room:
-        names = self._settings.pool(pool.name).hosts or (queue.hosts if queue else ())
+    async def _room(self, pool: Pool, queue: Queue | None, listing: Listed, deadline: float) -> Room:
+        """Of a queue that is not there: none."""
         if queue is None:
             return Room()
-        hosts = await self._client.hosts(names, timeout_s)
-        busy = await self._client.busy_gpus(names, timeout_s) if pool.per_node.gpus else {}
+        names = self._settings.pool(pool.name).hosts or queue.hosts
+        hosts = await self._client.hosts(names, _left(deadline))
+        busy = await self._client.busy_gpus(names, _left(deadline)) if pool.per_node.gpus else {}
         return room_of(pool, queue, hosts, busy, list(listing.jobs), self._settings.gpus)
 
     def _queue(self, pool: str) -> str:
@@ -225,6 +226,11 @@ def open_lsf(site: Site, settings: LsfSettings, federation: str) -> LsfAdapter:
     """The adapter of an LSF site; nothing is called yet. Raises ValueError where the storage's place at the site is not told, or
     where SSH is asked for and its library is not installed."""
     return LsfAdapter(site, settings, federation, open_commands(settings.transport))
+
+
+def _left(deadline: float) -> float:
+    """Seconds until then, by the monotonic clock."""
+    return max(deadline - time.monotonic(), 0.0)
 
 
 def _check(layer: Layer, began: float, message: str = "", is_misconfigured: bool = False) -> Check:

@@ -45,14 +45,9 @@ class LsfClient:
         argv = ["bjobs", "-a", "-J", name, "-json", "-o", " ".join(JOB_FIELDS)]
         return [job_of(record) for record in await self._records(argv, timeout_s)]
 
-    async def queues(self, names: Collection[str], timeout_s: float) -> dict[str, Queue]:
-        """Those of these queues that there are."""
-        argv = ["bqueues", "-json", "-o", " ".join(QUEUE_FIELDS), *sorted(names)]
-        done = await self._lsf(argv, timeout_s)
-        text, errors = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-        if "{" not in text and "No such queue" in text + errors:
-            return {}
-        return queues_of(records_of("bqueues", done.code, text, errors))
+    async def queues(self, timeout_s: float) -> dict[str, Queue]:
+        """All queues, by name."""
+        return queues_of(await self._records(["bqueues", "-json", "-o", " ".join(QUEUE_FIELDS)], timeout_s))
 
     async def hosts(self, names: Sequence[str], timeout_s: float) -> list[Host]:
         """These hosts and those of these host groups; all where none is named."""
@@ -79,6 +74,12 @@ class LsfClient:
             done = await self._run(["bkill", *ids[begin : begin + KILLED_AT_ONCE]], timeout_s)
             if not _ENDING.search(said(done.stdout, done.stderr)):
                 raise Unreachable(f"bkill ended with {done.code}: {done.said}")
+
+    async def is_up(self, timeout_s: float) -> None:
+        """Raises Unreachable where the cluster does not say its name."""
+        done = await self._lsf(["lsid"], timeout_s)
+        if done.code:
+            raise Unreachable(f"lsid ended with {done.code}: {done.said}")
 
     async def clean_period_s(self, timeout_s: float) -> float:
         """How long LSF lists a job that ended."""

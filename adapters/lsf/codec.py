@@ -183,17 +183,29 @@ def records_of(command: str, code: int, stdout: str, stderr: str) -> list[Mappin
     """The records that `-json` prints, those that are errors left out
     (https://www.ibm.com/docs/en/SSWRJV_10.1.0/lsf_command_ref/bjobs.json.1.html). Commands that wait for LSF say so before it.
     Raises Unreachable for what is no answer."""
-    begin = stdout.find("{")
-    if begin < 0:
-        if _NO_JOBS.search(stdout + stderr):
+    answer = _answer(stdout)
+    if answer is None:
+        if "RECORDS" not in stdout and _NO_JOBS.search(stdout + stderr):
             return []
-        raise Unreachable(f"{command} ended with {code}: {_shortened(stderr + ' ' + stdout)}")
+        raise Unreachable(f"{command} ended with {code}, and what it printed is no answer: {_shortened(stderr + ' ' + stdout)}")
     try:
-        answer, _ = json.JSONDecoder(strict=False).raw_decode(stdout, begin)
         records: list[Any] = answer["RECORDS"]
         return [_texts(record) for record in records if "ERROR" not in record]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Unreachable(f"{command}: what it printed is no answer ({error}): {_shortened(stdout[begin:])}") from error
+    except (TypeError, AttributeError) as error:
+        raise Unreachable(f"{command}: what it printed is no answer: {error}") from error
+
+
+def _answer(text: str) -> Mapping[str, Any] | None:
+    """The first JSON object that has records and begins a line, whatever stands around it."""
+    decoder = json.JSONDecoder(strict=False)
+    for found in re.finditer(r"^\s*(?=\{)", text, re.MULTILINE):
+        try:
+            value, _ = decoder.raw_decode(text, found.end())
+        except ValueError:
+            continue
+        if "RECORDS" in value:
+            return value  # type: ignore[no-any-return]
+    return None
 
 
 def _texts(record: Mapping[str, Any]) -> Mapping[str, str]:

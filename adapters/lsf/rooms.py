@@ -38,13 +38,18 @@ class Host:
 
 
 def queues_of(records: Sequence[Mapping[str, str]]) -> dict[str, Queue]:
-    """By name. A queue that is inactive takes jobs and starts none: it has no room either."""
-    queues = {}
-    for record in records:
-        words = record["HOSTS"].split()
-        hosts = () if not words or "all" in words else tuple(word.partition("+")[0].rstrip("/") for word in words)
-        queues[record["QUEUE_NAME"]] = Queue(record["QUEUE_NAME"], record["STATUS"] == "Open:Active", hosts)
-    return queues
+    """By name. A queue that is inactive takes jobs and starts none: it has no room either. Raises Unreachable for a record that
+    makes no sense."""
+    try:
+        return {record["QUEUE_NAME"]: _queue(record) for record in records}
+    except KeyError as error:
+        raise Unreachable(f"bqueues: a record without {error}") from error
+
+
+def _queue(record: Mapping[str, str]) -> Queue:
+    words = record["HOSTS"].split()
+    hosts = () if not words or "all" in words else tuple(word.partition("+")[0].rstrip("/") for word in words)
+    return Queue(record["QUEUE_NAME"], record["STATUS"] == "Open:Active", hosts)
 
 
 def hosts_of(records: Sequence[Mapping[str, str]]) -> list[Host]:
