@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.contract.kubernetes_kind import NODES
+from tests.contract import kubernetes_kind, ray_kind, yarn_kind
 from tests.engines.kubernetes import cluster as kubernetes
 from tests.engines.kubernetes.images import HOST
+from tests.engines.ray import cluster as ray
 from tests.engines.running import RealEngine
 from tests.engines.slurm import cluster as slurm
+from tests.engines.yarn import cluster as yarn
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,20 @@ def _slurm(folder: Path) -> Started:
 
 
 def _kubernetes(folder: Path) -> Started:
-    cluster = kubernetes.KubernetesCluster(folder, NODES)
+    cluster = kubernetes.KubernetesCluster(folder, kubernetes_kind.NODES)
     return Started(cluster, {"kubeconfig": str(cluster.kubeconfig), "image": HOST})
+
+
+def _yarn(folder: Path) -> Started:
+    cluster = yarn_kind.started(folder)
+    return Started(cluster, {"yarn_url": cluster.url})
+
+
+def _ray(folder: Path) -> Started:
+    cluster = ray.RayCluster(folder, ray_kind.NODES)
+    token = folder / "token"
+    token.write_text(cluster.token)
+    return Started(cluster, {"ray_url": cluster.url, "ray_token": str(token)})
 
 
 @dataclass(frozen=True)
@@ -47,6 +61,8 @@ class _Way:
 WAYS: Mapping[str, _Way] = {
     "hpc": _Way(_slurm, slurm.missing),
     "cloud": _Way(_kubernetes, kubernetes.missing),
+    "lake": _Way(_yarn, yarn.missing),
+    "lab": _Way(_ray, ray.missing),
 }
 """By site."""
 
