@@ -106,7 +106,7 @@ class SlurmAdapter:
         gone = [name for name in gone if name not in {name for name, *_ in self._forgotten}]
         if gone:
             reports |= await self._past(gone, deadline)
-        rooms = codec.rooms_of(listing, self._federation, self._site.pools, self._settings, began)
+        rooms = codec.rooms_of(listing, self._federation, self._site.pools, self._settings)
         return Observation(began, True, listing.life, reports, rooms, codec.foreign_names(jobs, self._federation))
 
     async def cancel(self, runs: Collection[RunRef], call: Call) -> None:

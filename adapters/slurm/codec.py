@@ -13,6 +13,8 @@ from topology.room import Room
 from topology.site import Pool
 
 MIB_PER_GIB = 1024
+CLOCK_STEP_S = 1.0
+"""Slurm's times are whole seconds."""
 LEAVE_SIGNALS: Mapping[EndReason, int] = {
     EndReason.WALLTIME: 59,
     EndReason.CLAIMED: 60,
@@ -154,11 +156,12 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All that Slurm says at one moment. `began_at` is by the site's clock where it tells, else by ours."""
+    """All that Slurm says at one moment: the nodes first, then the jobs. `began_at` is before both, by the site's clock."""
 
     nodes: Sequence[Node]
     jobs: Sequence[Job]
     life: str
+    began_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,14 +304,12 @@ def foreign_names(jobs: Iterable[Job], federation: str) -> tuple[str, ...]:
     )
 
 
-def rooms_of(
-    listing: Listing, federation: str, pools: Collection[Pool], settings: SlurmSettings, began: float
-) -> dict[str, Room]:
-    """Per pool: its nodes that take jobs, less what others hold there. `began` is when the nodes were listed, before the jobs:
-    what of ours ended since still counts as ours."""
+def rooms_of(listing: Listing, federation: str, pools: Collection[Pool], settings: SlurmSettings) -> dict[str, Room]:
+    """Per pool: its nodes that take jobs, less what others hold there. What of ours ended between the listing of the nodes and
+    that of the jobs still counts as ours."""
     ours: dict[str, Resources] = {}
     for job in listing.jobs:
-        if is_ours(job, federation) and (not state_of(job).is_over or (job.ended_at or 0.0) >= began - 1):
+        if is_ours(job, federation) and (not state_of(job).is_over or (job.ended_at or 0.0) >= listing.began_at - CLOCK_STEP_S):
             for node, amount in job.held.items():
                 ours[node] = ours.get(node, Resources()) + amount
     types = {word: name for name, word in settings.gpus.items()}

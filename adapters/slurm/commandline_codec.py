@@ -95,6 +95,7 @@ def list_script(prefix: str) -> str:
     running = "squeue -h --me --states=RUNNING,COMPLETING,SUSPENDED -o '%D %j'"
     several = f"{running} | grep -v '^1 ' | grep -qF {shlex.quote(' ' + prefix)}"
     return f"""export SLURM_TIME_FORMAT=%s
+fed_now=$(date +%s)
 sinfo -h -N -O {shlex.quote(_NODE_FIELDS)} || exit 1
 printf '{SECTION}'
 squeue -h --me --states=all -O {shlex.quote(_JOB_FIELDS)} || exit 1
@@ -103,6 +104,7 @@ if {several}; then
     scontrol -d -o show job | grep -F {shlex.quote(' JobName=' + prefix)} || :
 fi
 printf '{SECTION}'
+echo "$fed_now"
 scontrol show config | sed -n 's/^BOOT_TIME *= *//p'
 """
 
@@ -110,11 +112,10 @@ scontrol show config | sed -n 's/^BOOT_TIME *= *//p'
 def listing_from_text(said: str) -> Listing:
     """Raises Unreachable for anything that is not what these commands print."""
     try:
-        nodes, jobs, details, life = said.split(SECTION)
-        if not life.strip():
-            raise ValueError("the controller does not say when it started")
+        nodes, jobs, details, times = said.split(SECTION)
+        now, life = times.split()  # the controller's start
         by_job = dict(map(_detail, filter(_DETAIL.match, details.split("\n"))))
-        return Listing(_nodes(nodes), [_job(row, by_job) for row in _rows(jobs, len(_JOB) + len(_JOB_WORDS))], life.strip())
+        return Listing(_nodes(nodes), [_job(row, by_job) for row in _rows(jobs, len(_JOB) + len(_JOB_WORDS))], life, float(now))
     except (ValueError, KeyError, IndexError, AttributeError) as error:
         raise Unreachable(f"squeue and sinfo make no sense: {error!r} in {said[:200]!r}") from error
 

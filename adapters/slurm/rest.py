@@ -58,11 +58,11 @@ class Rest:
         return {each.name: outcomes.get(each.name, late) for each in submissions}
 
     async def listing(self, prefix: str, timeout_s: float) -> Listing:
-        """Three requests: nodes first, then jobs. Raises Unreachable."""
+        """Three requests: the controller's clock, nodes, jobs. Raises Unreachable."""
         async with _limit(timeout_s):
+            diag = await self._get("diag")
             nodes = await self._get("nodes")
             jobs = await self._get("jobs")
-            diag = await self._get("diag")
         found = codec.listing_from_json(nodes, jobs, diag)
         return replace(found, jobs=codec.ours_of(found.jobs, self._settings.user))
 

@@ -101,8 +101,9 @@ def listing_from_json(nodes: Any, jobs: Any, diag: Any) -> Listing:
     try:
         found = [node_from_json(node) for node in nodes["nodes"]]
         threads = {node["name"]: int(node.get("threads") or 1) for node in nodes["nodes"]}
-        life = str(_number(diag["statistics"]["req_time_start"]) or "")
-        return Listing(found, [job_from_json(job, threads) for job in jobs["jobs"]], life)
+        says = diag["statistics"]
+        life, now = str(_number(says["req_time_start"]) or ""), float(_number(says["req_time"]) or 0)
+        return Listing(found, [job_from_json(job, threads) for job in jobs["jobs"]], life, now)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise Unreachable(f"slurmrestd's listing makes no sense: {error!r}") from error
 

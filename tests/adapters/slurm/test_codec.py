@@ -65,10 +65,19 @@ def test_accounting_says_of_what_is_over_as_the_listing_does():
 def test_our_own_runs_take_no_room_and_others_do(listing):
     # the gang has 4 of n1's cpus and 2 of n2's, 0.5 GiB with each; the GPU run a cpu, 0.5 GiB and an a100
     empty = {pool.name: pool.empty for pool in POOLS}
-    assert codec.rooms_of(listing(), "fed", POOLS, LOCAL, 0.0) == empty
-    rooms = codec.rooms_of(listing(), "other", POOLS, LOCAL, 0.0)
+    assert codec.rooms_of(listing(), "fed", POOLS, LOCAL) == empty
+    rooms = codec.rooms_of(listing(), "other", POOLS, LOCAL)
     assert rooms["cpu"] == Room.of([(Resources(0, 6), 1), (Resources(2, 7), 1)])
     assert rooms["gpu"] == Room.of([(Resources(3, 7.5, (("a100", 1), ("h100", 1))), 1)])
+
+
+@pytest.mark.parametrize(("ended_at", "room"), [(103.0, 4), (102.0, 4), (101.0, 2)])
+def test_what_of_ours_ended_while_we_listed_leaves_no_hole(ended_at, room):
+    # the node was listed at 103 with two cpus taken; a run of ours that held them ended in that second, or long before
+    node = Node("n1", frozenset({"cpu"}), frozenset({"MIXED"}), Resources(4, 8), Resources(2, 1))
+    ours = Job("1", "fed-j-a1", "me", ("COMPLETED",), comment="fed fed cpu", ended_at=ended_at, held={"n1": Resources(2, 1)})
+    rooms = codec.rooms_of(Listing([node], [ours], "", 103.0), "fed", POOLS[:1], LOCAL)
+    assert rooms["cpu"].fit(Resources(1)) == room
 
 
 def test_what_looks_like_ours_and_is_not_is_foreign():
@@ -176,7 +185,7 @@ def test_of_two_jobs_of_one_name_the_one_with_the_claim_is_the_run(one, other, w
 )
 def test_only_nodes_that_take_jobs_are_room(states, serves):
     node = Node("n1", frozenset({"cpu"}), frozenset(states), Resources(4, 8), Resources())
-    rooms = codec.rooms_of(Listing([node], [], ""), "fed", POOLS[:1], LOCAL, 0.0)
+    rooms = codec.rooms_of(Listing([node], [], "", 0.0), "fed", POOLS[:1], LOCAL)
     assert rooms["cpu"] == Room.of([(Resources(4, 8), 1 if serves else 0)])
 
 
@@ -187,7 +196,7 @@ def test_pools_of_one_partition_are_told_apart_by_their_features():
         Node("n1", frozenset({"all"}), frozenset({"IDLE"}), Resources(4, 8), Resources(), frozenset({"new", "ib"})),
         Node("n2", frozenset({"all"}), frozenset({"IDLE"}), Resources(4, 8), Resources(), frozenset({"old", "ib"})),
     ]
-    rooms = codec.rooms_of(Listing(nodes, [], ""), "fed", POOLS, settings, 0.0)
+    rooms = codec.rooms_of(Listing(nodes, [], "", 0.0), "fed", POOLS, settings)
     assert (rooms["cpu"].fit(Resources(1)), rooms["gpu"].fit(Resources(1))) == (4, 8)
 
 
