@@ -59,7 +59,7 @@ def test_the_core_decides_without_io_clock_or_chance(path):
 
 @pytest.mark.parametrize(
     ("package", "home"),
-    [("networkx", "topology"), ("grpc", "broker/store/etcd"), ("asyncssh", "adapters/ssh.py"), ("ruamel", "broker/documents")],
+    [("networkx", "topology"), ("grpc", "broker/store/etcd"), ("ruamel", "broker/documents")],
 )
 def test_a_library_stays_in_its_room(package, home):
     users = [name_of(path) for path in modules(*PACKAGES) if package in {name.split(".")[0] for name in imports(path)}]
