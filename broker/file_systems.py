@@ -40,6 +40,7 @@ CURES: Mapping[str, Mapping[str, str]] = {
     "sftp": {
         "HostKeyNotVerifiable": "put the login node's key into storage.options.known_hosts (ssh-keyscan -p PORT HOST)",
         "PermissionDenied": "see that storage.options has the right user and key, and that the key may log in there",
+        "Can't create any SFTP": "let sshd serve SFTP (Subsystem sftp in sshd_config), with MaxSessions of 10 or more",
         "SFTPPermissionDenied": "give storage.options.user the right to read and write there",
     },
     "webhdfs": {
@@ -122,8 +123,16 @@ class _Fsspec:
         try:
             found: Entry = self._fs.info(full)
         except FileNotFoundError:
+            self._see_root()
             return None
         return found
+
+    def _see_root(self) -> None:
+        """Storage that is not mounted, or that somebody removed, must not be taken for storage with nothing in it."""
+        try:
+            self._fs.info(self.root)
+        except FileNotFoundError as error:
+            raise OSError(f"{self.root} itself is not there: make it, or see that it is mounted") from error
 
     def entries(self, full: str) -> list[Entry]:
         return [entry for entry in self._fs.ls(full, detail=True) if entry["name"].rstrip("/") != full.rstrip("/")]
@@ -215,7 +224,6 @@ class SftpFiles(_Fsspec):
             timeout=options.timeout_s,
             sftp_client_kwargs={"path_errors": "surrogateescape"},
             skip_instance_cache=True,
-            use_listings_cache=False,
         )
         super().__init__(fs, unquote(url.path))
 
@@ -353,6 +361,14 @@ class S3Files(_Fsspec):
         fs.retries = 2
         super().__init__(fs, posixpath.join(url.netloc, unquote(url.path).strip("/")).rstrip("/"))
 
+    def _see_root(self) -> None:
+        """See `_Fsspec`: of S3 the bucket is all that is there before anything is in it."""
+        bucket = self.root.partition("/")[0]
+        try:
+            self._fs.call_s3("head_bucket", Bucket=bucket)
+        except FileNotFoundError as error:
+            raise OSError(f"there is no bucket {bucket} (NoSuchBucket)") from error
+
     def files(self, full: str) -> Iterator[Entry]:
         """See `FileSystem`: one listing for the whole tree."""
         found = self._fs.find(full, detail=True)
@@ -385,7 +401,7 @@ def failures_of(url: str) -> tuple[type[Exception], ...]:
     """What the file system of this URL's scheme raises beside OSError when it does not answer or refuses."""
     match urlsplit(url).scheme:
         case "sftp" if "asyncssh" in sys.modules:
-            return (sys.modules["asyncssh"].Error,)
+            return (sys.modules["asyncssh"].Error, ValueError)  # the latter is sshfs's, of a server without SFTP
         case "webhdfs":
             return (RuntimeError, ValueError)  # what fsspec makes of a RemoteException that it has no word for
         case "s3" if "botocore.exceptions" in sys.modules:

@@ -133,6 +133,7 @@ StrictModes no
 PrintMotd no
 PrintLastLog no
 MaxStartups 100
+Subsystem sftp internal-sftp
 LogLevel VERBOSE
 """
 
