@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from typing import TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from adapters.base import (
     Accepted,
     Call,
     Capabilities,
     Check,
+    EndReason,
     NativeId,
     Observation,
     Outcome,
@@ -31,22 +34,30 @@ from adapters.kubernetes.codec import (
     CANCELLED,
     FEDERATION,
     GIVEN_UP,
-    JOBS,
+    KUEUE_QUEUE,
     NAMESPACES,
     NODES,
     PODS,
     RUN,
     SPEC,
-    job_of,
     refusal,
     spec_hash,
 )
 from adapters.kubernetes.logs import follow_log
 from adapters.kubernetes.probe import Probe
+from adapters.kubernetes.queues import (
+    VOLCANO_COMMANDS,
+    WORKLOADS,
+    Workload,
+    abort_of,
+    model_of,
+    object_of,
+    resource_of,
+)
 from adapters.kubernetes.reports import is_over, report_of, started_at, stuck, uid_of_job
 from adapters.kubernetes.rooms import rooms_of
 from adapters.kubernetes.seen import Job, Node, Page, Pod, Thing
-from adapters.kubernetes.settings import Capacity, KubernetesSettings, check
+from adapters.kubernetes.settings import Capacity, KubernetesSettings, Scheduler, check
 from adapters.kubernetes.watch import PAGE, Watched, read
 from topology.room import Room
 from topology.site import Site
@@ -72,8 +83,12 @@ class KubernetesAdapter:
         self.client = client
         namespaces = settings.all_namespaces
         ours = {"labelSelector": f"{FEDERATION}={federation}"}
-        self._jobs = {name: Watched(client, JOBS.path(name), Job) for name in namespaces}
+        self._resource, self._model = resource_of(settings), model_of(settings)
+        self._jobs = {name: Watched(client, self._resource.path(name), self._model) for name in namespaces}
         self._pods = {name: Watched(client, PODS.path(name), Pod, ours, keeps=True) for name in namespaces}
+        self._workloads: list[Watched[Workload]] = []
+        if settings.scheduler is Scheduler.KUEUE:
+            self._workloads = [Watched(client, WORKLOADS.path(name), Workload) for name in namespaces]
         self._nodes: Watched[Node] | None = None
         self._others: Watched[Pod] | None = None
         if settings.capacity is Capacity.NODES:
@@ -119,7 +134,7 @@ class KubernetesAdapter:
             await self._list_again(deadline)
         jobs = self._our_jobs()
         reports = self._reports(jobs)
-        await self._give_up_what_never_starts(jobs, reports, deadline)
+        await self._give_up(jobs, reports, deadline)
         prefix = f"{self._federation}-"
         foreign = {
             job.metadata.name
@@ -151,7 +166,7 @@ class KubernetesAdapter:
         async def remove(job: Job) -> None:
             meta = job.metadata
             body = {"propagationPolicy": "Background", "preconditions": {"uid": meta.uid}}
-            await self._unless_gone("DELETE", JOBS.path(meta.namespace, meta.name), deadline, body)
+            await self._unless_gone("DELETE", self._resource.path(meta.namespace, meta.name), deadline, body)
             self._jobs[meta.namespace].forget(job.key, meta.uid)
 
         due = [jobs[ref.name] for ref in runs if ref.name in jobs and reports[ref.name].state.is_over]
@@ -189,9 +204,8 @@ class KubernetesAdapter:
             return refused
         namespace = self._settings.namespace_of(run.tenant)
         try:
-            raw = await self.client.ask(
-                "POST", JOBS.path(namespace), _left(deadline), body=job_of(run, self._site, self._settings)
-            )
+            thing = object_of(run, self._site, self._settings, secrets.token_hex(8))
+            raw = await self.client.ask("POST", self._resource.path(namespace), _left(deadline), body=thing)
         except Said as said:
             if said.code == 409:
                 return await self._adopt(run, namespace, deadline)
@@ -199,16 +213,16 @@ class KubernetesAdapter:
                 return Refused(f"namespace {namespace}: {said.message or said}")
             return Unknown(str(said))
         self._jobs[namespace].put(raw)
-        return Accepted(read(Job, raw, "POST").metadata.uid)
+        return Accepted(read(self._model, raw, "POST").metadata.uid)
 
     async def _adopt(self, run: Run, namespace: str, deadline: float) -> Outcome:
         """The object that has the run's name, if it is the run's own."""
-        path = JOBS.path(namespace, run.name)
+        path = self._resource.path(namespace, run.name)
         try:
             raw = await self.client.ask("GET", path, _left(deadline))
         except Said as said:
             return Unknown(f"its name was taken a moment ago, and now: {said}")
-        job = read(Job, raw, path)
+        job = read(self._model, raw, path)
         if job.metadata.labels.get(FEDERATION) != run.federation:
             return Refused(f"the name {run.name} is taken by a Job that is not ours")
         if job.metadata.annotations.get(SPEC) != spec_hash(run):
@@ -223,12 +237,18 @@ class KubernetesAdapter:
         meta = job.metadata
         alive = [pod for pod in self._pods_by_job()[0].get(meta.uid, []) if not is_over(pod)]
         change: dict[str, object] = {"metadata": {"annotations": {annotation: words}, "uid": meta.uid}}
-        if not any(started_at(pod) for pod in alive):
+        has_started = any(started_at(pod) for pod in alive)
+        if not has_started and self._settings.scheduler is not Scheduler.VOLCANO:
             change["spec"] = {"suspend": True}
-        raw = await self._unless_gone("PATCH", JOBS.path(meta.namespace, meta.name), deadline, change)
+        if not has_started and self._settings.scheduler is Scheduler.KUEUE:
+            # Kueue lets no Job go that names no queue
+            change["metadata"] = {"annotations": {annotation: words}, "uid": meta.uid, "labels": {KUEUE_QUEUE: None}}
+        raw = await self._unless_gone("PATCH", self._resource.path(meta.namespace, meta.name), deadline, change)
         if raw is not None:
             self._jobs[meta.namespace].put(raw)
-        if "spec" in change:
+        if not has_started:
+            if self._settings.scheduler is Scheduler.VOLCANO:
+                await self._unless_gone("POST", VOLCANO_COMMANDS.path(meta.namespace), deadline, abort_of(job))
             return
         for pod in alive:
             path = PODS.path(pod.metadata.namespace, pod.metadata.name)
@@ -249,23 +269,25 @@ class KubernetesAdapter:
                 return None
             raise Unreachable(f"{method} {path}: {said}") from said
 
-    async def _give_up_what_never_starts(
-        self, jobs: Mapping[RunName, Job], reports: Mapping[RunName, Report], deadline: float
-    ) -> None:
-        """Stop runs whose image cannot be had: Kubernetes would try for ever."""
+    async def _give_up(self, jobs: Mapping[RunName, Job], reports: Mapping[RunName, Report], deadline: float) -> None:
+        """Stop runs whose image cannot be had, which Kubernetes would try for ever, and those that Kueue would start again."""
         pods, _ = self._pods_by_job()
+        evicted = {workload.job_uid: workload.evicted for workload in self._all_workloads() if workload.evicted}
         now = time.time()
         due: list[tuple[Job, str]] = []
         for name, report in reports.items():
             job = jobs[name]
-            if report.state is not SiteState.QUEUED or {CANCELLED, GIVEN_UP} & job.metadata.annotations.keys():
+            if report.state.is_over or {CANCELLED, GIVEN_UP} & job.metadata.annotations.keys():
                 continue
-            for pod in pods.get(job.metadata.uid, []):
-                words, is_for_ever = stuck(pod)
-                since = pod.metadata.creation_timestamp or now
-                if words and (is_for_ever or now - since > self._settings.start_patience_s):
-                    due.append((job, words))
-                    break
+            if job.metadata.uid in evicted:
+                due.append((job, f"{EndReason.PREEMPTED} {evicted[job.metadata.uid]}"))
+            elif report.state is SiteState.QUEUED:
+                due += [
+                    (job, f"{EndReason.START_FAILED} {words}")
+                    for pod in pods.get(job.metadata.uid, [])
+                    for words, is_for_ever in [stuck(pod)]
+                    if words and (is_for_ever or now - (pod.metadata.creation_timestamp or now) > self._settings.start_patience_s)
+                ][:1]
         await _some_at_a_time(lambda each: self._stop(each[0], GIVEN_UP, each[1], deadline), due)
 
     async def _ready(self, deadline: float) -> None:
@@ -288,7 +310,7 @@ class KubernetesAdapter:
             raise Unreachable(f"namespace {self._settings.namespace}: {said}") from said
         query = {"labelSelector": f"{FEDERATION}={self._federation}", "limit": "1"}
         try:
-            await self.client.ask("GET", JOBS.path(self._settings.namespace), _left(deadline), query)
+            await self.client.ask("GET", self._resource.path(self._settings.namespace), _left(deadline), query)
         except Said as said:
             raise Unreachable(f"namespace {self._settings.namespace}: {said}") from said
         return ""
@@ -299,10 +321,10 @@ class KubernetesAdapter:
             query = {"labelSelector": f"{FEDERATION}={self._federation}", "limit": str(PAGE)}
             while True:
                 try:
-                    answer = await self.client.ask("GET", JOBS.path(namespace), _left(deadline), query)
+                    answer = await self.client.ask("GET", self._resource.path(namespace), _left(deadline), query)
                 except Said as said:
-                    raise Unreachable(f"GET {JOBS.path(namespace)}: {said}") from said
-                page = read(Page, answer, JOBS.path(namespace))
+                    raise Unreachable(f"GET {self._resource.path(namespace)}: {said}") from said
+                page = read(Page, answer, self._resource.path(namespace))
                 for raw in page.items:
                     watched.put(raw)
                 if not page.metadata.continue_:
@@ -311,9 +333,18 @@ class KubernetesAdapter:
 
     def _reports(self, jobs: Mapping[RunName, Job]) -> dict[RunName, Report]:
         pods, departed = self._pods_by_job()
-        return {
-            name: report_of(job, pods.get(job.metadata.uid, ()), departed.get(job.metadata.uid, ())) for name, job in jobs.items()
-        }
+        waits = {workload.job_uid: workload.waits for workload in self._all_workloads()}
+
+        def report(job: Job) -> Report:
+            uid = job.metadata.uid
+            told = report_of(job, pods.get(uid, ()), departed.get(uid, ()))
+            is_held = told.state is SiteState.QUEUED and not told.message and waits.get(uid)
+            return replace(told, message=waits[uid]) if is_held else told
+
+        return {name: report(job) for name, job in jobs.items()}
+
+    def _all_workloads(self) -> list[Workload]:
+        return [workload for watched in self._workloads for workload in watched.objects.values()]
 
     def _rooms(self) -> dict[str, Room]:
         if self._nodes is None or self._others is None:
@@ -345,9 +376,9 @@ class KubernetesAdapter:
                 departed[uid_of_job(pod)].append(pod)
         return present, departed
 
-    def _watched(self) -> list[Watched[Job] | Watched[Pod] | Watched[Node]]:
+    def _watched(self) -> list[Watched[Any]]:
         rooms = [watched for watched in (self._nodes, self._others) if watched is not None]
-        return [*self._jobs.values(), *self._pods.values(), *rooms]
+        return [*self._jobs.values(), *self._pods.values(), *self._workloads, *rooms]
 
 
 async def _some_at_a_time(act: Callable[[V], Awaitable[None]], things: Collection[V]) -> None:

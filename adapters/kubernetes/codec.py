@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from adapters.base import Refused, Run
-from adapters.kubernetes.script import JOB_UID, OWN, POD_UID, script_of
+from adapters.kubernetes.script import INDEX, JOB_UID, OWN, POD_UID, script_of
 from adapters.kubernetes.settings import KubernetesSettings, Scheduler, storage_mount, storage_volume, volume_source
 from topology.resources import Resources
 from topology.site import Site
@@ -120,8 +120,10 @@ def annotations_of(run: Run) -> dict[str, str]:
     return {RUN: run.name, POOL: run.pool, SPEC: spec_hash(run), "fedbroker/job": run.job, "fedbroker/tenant": run.tenant}
 
 
-def template_of(run: Run, site: Site, settings: KubernetesSettings, labels: Mapping[str, str]) -> dict[str, Any]:
-    """The pod of one task."""
+def template_of(
+    run: Run, site: Site, settings: KubernetesSettings, labels: Mapping[str, str], index: str = INDEX
+) -> dict[str, Any]:
+    """The pod of one task. `index` is the environment variable that tells which one."""
     pool = settings.pool(run.pool)
     node_labels = dict(pool.labels)
     for kind, _ in run.per_task.gpus:
@@ -140,7 +142,7 @@ def template_of(run: Run, site: Site, settings: KubernetesSettings, labels: Mapp
                 "name": CONTAINER,
                 "image": run.image or settings.image,
                 "imagePullPolicy": settings.image_pull_policy,
-                "command": _command(_script(run, site, settings)),
+                "command": _command(_script(run, site, settings, index)),
                 "env": [
                     _from_pod(JOB_UID, f"metadata.labels['{CONTROLLER_UID}']"),
                     _from_pod(POD_UID, "metadata.uid"),
@@ -190,8 +192,8 @@ def resources_of(task: Resources, settings: KubernetesSettings) -> dict[str, Any
     return {"requests": requests, "limits": limits}
 
 
-def _script(run: Run, site: Site, settings: KubernetesSettings) -> str:
-    return script_of(run, storage_mount(site, settings), settings.grace_s, settings.gather_s)
+def _script(run: Run, site: Site, settings: KubernetesSettings, index: str = INDEX) -> str:
+    return script_of(run, storage_mount(site, settings), settings.grace_s, settings.gather_s, index)
 
 
 def _command(script: str) -> list[str]:

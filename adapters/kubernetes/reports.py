@@ -24,6 +24,8 @@ DISRUPTIONS = {
     "TerminationByKubelet": EndReason.PREEMPTED,
 }
 """https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions"""
+VOLCANO_INDEX_LABEL, VOLCANO_NAME = "volcano.sh/task-index", "volcano.sh/job-name"
+"""Labels, or annotations before they were labels, that Volcano gives its pods, which are named `<job>-<task>-<index>`."""
 _SHUT_DOWN = ("NodeShutdown", "Shutdown", "Terminated", "NodeLost", "NodeAffinity", "UnexpectedAdmissionError")
 
 
@@ -50,7 +52,10 @@ def uid_of_job(pod: Pod) -> str:
 
 def index_of(pod: Pod) -> int:
     """Which task this pod is; -1 where nothing says so."""
-    text = pod.metadata.labels.get(INDEX_LABEL) or pod.metadata.annotations.get(INDEX_LABEL, "")
+    told = {**pod.metadata.annotations, **pod.metadata.labels}
+    text = told.get(INDEX_LABEL) or told.get(VOLCANO_INDEX_LABEL, "")
+    if not text and VOLCANO_NAME in told:
+        text = pod.metadata.name.rpartition("-")[2]
     return int(text) if text.isascii() and text.isdigit() else -1
 
 
@@ -93,8 +98,9 @@ def report_of(job: Job, pods: Collection[Pod], departed: Collection[Pod]) -> Rep
         began = None  # the program never ran
     base = Report(job.metadata.name, job.metadata.uid, SiteState.QUEUED, began, pool=job.metadata.annotations.get(POOL, ""))
     odd = {pod.status.phase for pod in pods} - {*PHASES}
-    if odd:
-        return _with(base, SiteState.UNKNOWN, message=f"a pod is {', '.join(sorted(odd)) or 'in no phase'}")
+    if odd or job.status.odd:
+        words = f"a pod is {', '.join(sorted(odd))}" if odd else f"its Job is {job.status.odd}"
+        return _with(base, SiteState.UNKNOWN, message=words)
     if job.status.has("Complete") or len({end.index for end in ends if end.exit_code == 0}) >= tasks:
         at = max((end.at for end in ends), default=job.status.completion_time or job.metadata.creation_timestamp or 0.0)
         return _with(base, SiteState.SUCCEEDED, began or job.status.start_time, at, exit_code=0)
@@ -116,8 +122,8 @@ def _failed(job: Job, base: Report, ends: Sequence[End], pods: Sequence[Pod]) ->
         signal = cause.signal if cause else None
         return _with(base, SiteState.CANCELLED, base.started_at, at, signal=signal, message=job.metadata.annotations[CANCELLED])
     if GIVEN_UP in job.metadata.annotations:
-        words = job.metadata.annotations[GIVEN_UP]
-        return _with(base, SiteState.FAILED, None, at, reason=EndReason.START_FAILED, message=words)
+        reason, _, words = job.metadata.annotations[GIVEN_UP].partition(" ")
+        return _with(base, SiteState.FAILED, base.started_at, at, reason=EndReason(reason), message=words)
     for pod in pods:
         disruption = _disruption(pod)
         if disruption is not None:
@@ -200,6 +206,8 @@ def _told(reason: str, message: str) -> EndReason | None:
     """What a Job's own condition says, once its pods are gone."""
     if reason == "DeadlineExceeded":
         return EndReason.WALLTIME
+    if reason in ("Aborted", "Terminated"):  # of Volcano, by somebody else or by an eviction
+        return EndReason.PREEMPTED
     if "DisruptionTarget" in message:
         return EndReason.NODE_LOST
     return None

@@ -26,18 +26,19 @@ INDEX = "JOB_COMPLETION_INDEX"
 """https://kubernetes.io/docs/concepts/workloads/controllers/job/#completion-mode"""
 
 
-def script_of(run: Run, storage: PurePosixPath, grace_s: float, gather_s: float) -> str:
-    """The whole script. A gang gathers first, so that its claim is taken when all of it has a place."""
+def script_of(run: Run, storage: PurePosixPath, grace_s: float, gather_s: float, index: str = INDEX) -> str:
+    """The whole script. A gang gathers first, so that its claim is taken when all of it has a place.
+    `index` is the environment variable that tells which task of it this is."""
     is_gang = run.tasks > 1
     # the same for each task of a gang; one task is known by its pod, as Kubernetes may start a second one in its place
     start = f'"${JOB_UID}"' if is_gang else f'"${POD_UID}"'
     return "".join(
         (
-            _BEGINNING.format(log=LOG, leave=LEAVE, left=LEFT, claimed=EndReason.CLAIMED, index=INDEX),
+            _BEGINNING.format(log=LOG, leave=LEAVE, left=LEFT, claimed=EndReason.CLAIMED, index=index),
             _gathering(run, storage, gather_s) if is_gang else "",
             claim_lines(run, storage, start),
             ready_lines(run, storage, OWN),
-            f"unset {JOB_UID} {POD_UID} {INDEX} fed_claim fed_start fed_draft\nexport FED_TASK\n",
+            f"unset {JOB_UID} {POD_UID} {index} fed_claim fed_start fed_draft\nexport FED_TASK\n",
             program_lines(run),
             _PROGRAM.format(grace=f"{grace_s:g}"),
             _walltime(run.walltime_s) if run.walltime_s is not None else "",
@@ -79,6 +80,7 @@ done
 _PROGRAM = """read -r fed_from fed_rest < /proc/uptime
 "$@" &
 fed_child=$!
+exec 2> /dev/null  # shells tell of a child that was ended by a signal, among its output
 fed_end() {{ kill -TERM "$fed_child" 2>/dev/null; sleep {grace}; kill -KILL "$fed_child" 2>/dev/null; }}
 trap 'kill -TERM "$fed_child" 2>/dev/null' TERM
 """

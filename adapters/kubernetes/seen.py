@@ -102,6 +102,8 @@ class JobStatus(Conditions):
     completion_time: Time | None = None
     active: int = 0
     terminating: int = 0
+    odd: str = ""
+    """A phase of another scheduler's Job that we do not know."""
 
 
 class Job(Thing):

@@ -19,6 +19,7 @@ POOLS = (
 )
 """What every engine under test has."""
 PATIENCE_S = 30.0
+PROBE_S = 10.0
 """How long a claim waits for what it says to become so, where a kind does not say."""
 CALL = Call(epoch=5, timeout_s=20.0)
 IMPATIENT = Call(epoch=5, timeout_s=0.3)
@@ -51,6 +52,8 @@ class Kind(Protocol):
     """How coarse the engine's clock is; exact where a kind does not say."""
     patience_s: float
     """How long a claim waits for what it says to become so; `PATIENCE_S` where a kind does not say."""
+    probe_timeout_s: float
+    """How long a probe may take; `PROBE_S` where a kind does not say."""
     runs_programs: bool
     """Whether programs really run, with `storage` as the site's storage."""
     terminates_with: Collection[int | None]

@@ -141,7 +141,7 @@ def test_an_image_that_cannot_be_had_is_told_while_it_waits_and_once_it_was_give
     assert stuck(waiting) == ('ImagePullBackOff: Back-off pulling image "nowhere/x:1"', False)
     assert stuck(a_pod("Pending", 0, waits("InvalidImageName", "bad"))) == ("InvalidImageName: bad", True)
     assert stuck(a_pod("Pending", 0, waits("ContainerCreating"))) == ("", False)
-    words = {GIVEN_UP: "InvalidImageName: bad"}
+    words = {GIVEN_UP: "start-failed InvalidImageName: bad"}
     told = report(a_job(is_true("Suspended"), suspend=True, annotations=words))
     assert (told.state, told.reason, told.message) == (SiteState.FAILED, EndReason.START_FAILED, "InvalidImageName: bad")
 

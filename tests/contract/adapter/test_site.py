@@ -24,6 +24,7 @@ from tests.contract.adapters import (
     CALL,
     LONG_S,
     POOLS,
+    PROBE_S,
     Does,
     a_run,
     finish,
@@ -205,7 +206,7 @@ async def test_an_older_owner_is_refused_by_an_engine_that_was_killed_since(kind
 
 
 async def test_a_healthy_site_answers_in_every_layer(kind, adapter):
-    checks = await adapter.probe(10)
+    checks = await adapter.probe(getattr(kind, "probe_timeout_s", PROBE_S))
     assert [check.layer for check in checks] == list(Layer)
     assert all(check.is_ok and check.latency_ms >= 0 for check in checks)
 
@@ -213,7 +214,7 @@ async def test_a_healthy_site_answers_in_every_layer(kind, adapter):
 @pytest.mark.parametrize("layer", Layer)
 async def test_a_probe_tells_which_layer_fails(kind, layer):
     async with kind.broken(layer) as broken:
-        checks = await broken.probe(10)
+        checks = await broken.probe(getattr(kind, "probe_timeout_s", PROBE_S))
         await broken.close()
     *passed, failed = checks
     assert [check.layer for check in passed] == list(Layer)[: len(passed)]

@@ -132,7 +132,7 @@ class KubernetesCluster:
         if name == "kube-controller-manager":
             command += [
                 f"--service-account-private-key-file={self._pki / 'sa.key'}", f"--root-ca-file={self._pki / 'ca.crt'}",
-                "--concurrent-job-syncs=20", "--node-monitor-grace-period=8s",
+                "--concurrent-job-syncs=20", "--node-monitor-grace-period=20s",
             ]  # fmt: skip
         self._run(name, [str(programs() / name), *command])
 
@@ -166,7 +166,7 @@ class KubernetesCluster:
             f"--client-ca-file={pki / 'ca.crt'}", f"--service-account-key-file={pki / 'sa.pub'}",
             f"--service-account-signing-key-file={pki / 'sa.key'}", "--service-account-issuer=https://kubernetes.default.svc",
             "--service-cluster-ip-range=10.96.0.0/16", "--authorization-mode=Node,RBAC", "--allow-privileged=true",
-            "--kubelet-preferred-address-types=Hostname",
+            "--kubelet-preferred-address-types=Hostname", "--delete-collection-workers=8",
             "--default-not-ready-toleration-seconds=2", "--default-unreachable-toleration-seconds=2", *self._flags,
         ]  # fmt: skip
         self._run("kube-apiserver", command)

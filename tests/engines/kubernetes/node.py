@@ -203,6 +203,7 @@ state = "{folder}/run"
             "volumePluginDir": f"{folder}/plugins",
             "resolvConf": "",
             "nodeStatusUpdateFrequency": "2s",
+            "nodeLeaseDurationSeconds": 8,  # renewed four times as often: who is silent for --node-monitor-grace-period is lost
             "containerRuntimeEndpoint": f"unix://{self.socket}",
             "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
             "authorization": {"mode": "AlwaysAllow"},
