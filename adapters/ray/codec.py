@@ -277,7 +277,9 @@ def request_of(run: Run, site: Site, settings: RaySettings, storage: PurePosixPa
         },
         "runtime_env": dict(settings.runtime_env),
     }
-    return body | asked(spec["bundle"] if run.tasks == 1 else settings.leader_resources, labels)
+    if run.tasks == 1:
+        return body | asked(spec["bundle"], labels)
+    return body | asked(settings.leader_resources, {} if settings.leader_resources else labels)
 
 
 def asked(resources: Any, labels: Mapping[str, str]) -> dict[str, Any]:

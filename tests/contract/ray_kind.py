@@ -102,7 +102,7 @@ class RayKind:
         await asyncio.sleep(0.1)
 
     async def restart(self) -> None:
-        await asyncio.to_thread(self.cluster.kill)
+        await asyncio.to_thread(self.cluster.kill, *self.cluster.names)
         await asyncio.to_thread(self.cluster.start)
 
     @asynccontextmanager

@@ -9,7 +9,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,10 @@ from tests.engines.running import cache
 
 READY_S = 300.0
 END_S = 10.0
+MOST_STARTS = 4
+"""Of one node, before it is given up."""
+HEAD = "head"
+MARK = "FED_TEST_RAY"
 TOKEN = "the-token-of-the-ray-under-test"
 
 
@@ -45,15 +49,17 @@ class NodeSpec:
 
 
 class RayCluster:
-    """Starts with the constructor; all that it has is below `folder`, which is new. Asks for a token in every request."""
+    """Starts with the constructor; all that it has is below `folder`, which is new. Every request needs a token. Its head is
+    `head`, its nodes are `node0`, `node1` and so on."""
 
     def __init__(self, folder: Path, nodes: Sequence[NodeSpec]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self._specs = folder, nodes
+        self.folder = folder
         self.token = TOKEN
+        self._specs = {HEAD: NodeSpec(0, 1), **{f"node{number}": spec for number, spec in enumerate(nodes)}}
         self._port, self.dashboard_port = free_ports(2)
         self._starts = 0
-        self._groups: list[subprocess.Popen[bytes]] = []
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
         try:
             self.start()
         except BaseException:
@@ -66,54 +72,68 @@ class RayCluster:
         return f"http://127.0.0.1:{self.dashboard_port}"
 
     @property
+    def names(self) -> Sequence[str]:
+        """Of head and nodes."""
+        return tuple(self._specs)
+
+    @property
     def is_up(self) -> bool:
-        """Whether it was started, and not stopped or killed since."""
-        return bool(self._groups)
+        """Whether all of it was started, and nothing stopped or killed since."""
+        return self._running.keys() == self._specs.keys()
+
+    def start(self) -> None:
+        """Start what does not run of head and nodes; returns once the API answers and lists every node. What gives up on a busy
+        machine is started again."""
+        most = self._starts + MOST_STARTS * len(self._specs)
+        wanted = list(self._specs)
+
+        def are_up(names: Sequence[str], holds: Callable[[], bool]) -> bool:
+            for name in names:
+                process = self._running.get(name)
+                if process is None or process.poll() is not None:
+                    if self._starts >= most:
+                        raise RuntimeError(f"Ray: {name} does not start: {self._said()}")
+                    self.kill(name)
+                    self._start_one(name)
+            return holds()
+
+        self._until(lambda: are_up([HEAD], lambda: self.ask("/api/version")[0] == 200), "the head does not answer")
+        self._until(lambda: are_up(wanted, lambda: len(self.nodes()) == len(wanted)), "a node does not join")
+        self._until(lambda: self.ask("/api/jobs/nothing/logs")[0] == 404, "the head takes no jobs")
+
+    def stop(self) -> None:
+        """End every process of it, and wait until they are gone."""
+        for pid in self._pids():
+            _kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + END_S
+        while self._pids() and time.monotonic() < deadline:
+            self._reap()
+            time.sleep(0.05)
+        self.kill(*self.names)
+
+    def kill(self, *names: str) -> None:
+        """SIGKILL to all that these are; returns when they are gone."""
+        while pids := [pid for name in names for pid in self._pids(name)]:
+            for pid in pids:
+                _kill(pid, signal.SIGKILL)
+            self._reap()
+            time.sleep(0.05)
+        for name in names:
+            if (process := self._running.pop(name, None)) is not None:
+                process.wait()
 
     def wait_idle(self) -> None:
         """Until nothing is in use, as the autoscaler sees it."""
         self._until(lambda: self._used() == 0, "something is in use")
 
-    def start(self) -> None:
-        """Start head and nodes; returns once the API answers and lists every node."""
-        self._starts += 1
-        ports = [f"--port={self._port}", f"--dashboard-port={self.dashboard_port}", "--dashboard-host=127.0.0.1"]
-        self._start_one("head", NodeSpec(0, 1), ["--head", *ports])
-        self._until(lambda: self.ask("/api/version")[0] == 200, "the head does not answer")
-        for number, spec in enumerate(self._specs):
-            self._start_one(f"node{number}", spec, [f"--address=127.0.0.1:{self._port}"])
-        self._until(lambda: len(self.nodes()) == len(self._specs) + 1, "a node does not join")
-        self._until(lambda: self._takes_jobs(), "the head takes no jobs")
-
-    def stop(self) -> None:
-        """End every process of it, and wait until they are gone."""
-        for signal_ in (signal.SIGTERM, signal.SIGKILL):
-            for group in self._pids():
-                _kill(group, signal_)
-            deadline = time.monotonic() + END_S
-            while self._pids() and time.monotonic() < deadline:
-                for process in self._groups:
-                    process.poll()
-                time.sleep(0.05)
-        for process in self._groups:
-            process.wait()
-        self._groups.clear()
-
-    def kill(self) -> None:
-        """SIGKILL to all that it is; returns when it is gone."""
-        while pids := self._pids():
-            for pid in pids:
-                _kill(pid, signal.SIGKILL)
-            for process in self._groups:
-                process.poll()
-            time.sleep(0.05)
-        for process in self._groups:
-            process.wait()
-        self._groups.clear()
-
     def pids(self, words: str) -> list[int]:
         """Of its processes whose command line has these words."""
         return [pid for pid in self._pids() if words in _command(pid)]
+
+    def node_id(self, name: str) -> str:
+        """Ray's id of a node, by what it alone was told to have."""
+        (found,) = [node["node_id"] for node in self.nodes() if node["labels"].get("node") == name]
+        return str(found)
 
     def nodes(self) -> list[Any]:
         """Of the cluster that are alive, the head among them."""
@@ -122,7 +142,8 @@ class RayCluster:
 
     def ask(self, path: str, method: str = "GET", body: Any = None) -> tuple[int, Any]:
         """Status and JSON, or text where it is none; 0 where nobody listens."""
-        request = urllib.request.Request(self.url + path, method=method, data=None if body is None else json.dumps(body).encode())
+        content = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, method=method, data=content)
         request.add_header("Authorization", f"Bearer {self.token}")
         request.add_header("Content-Type", "application/json")
         try:
@@ -133,36 +154,40 @@ class RayCluster:
         except OSError:
             return 0, None
 
-    def _start_one(self, name: str, spec: NodeSpec, more: Sequence[str]) -> None:
-        folder = self.folder / f"{name}.{self._starts}"
+    def _start_one(self, name: str) -> None:
+        self._starts += 1
+        spec, folder = self._specs[name], self.folder / f"{name}.{self._starts}"
         folder.mkdir()
-        own_ports = ("dashboard-agent-listen", "dashboard-agent-grpc", "runtime-env-agent", "metrics-export", "ray-client-server")
-        ports = [f"--{kind}-port={port}" for kind, port in zip(own_ports, free_ports(len(own_ports)), strict=True)]
-        ports = ports if "--head" in more else ports[:-1]
+        listen, grpc, runtime_env, metrics, client = free_ports(5)
+        where = [f"--address=127.0.0.1:{self._port}"]
+        if name == HEAD:
+            where = [
+                "--head", f"--port={self._port}", "--dashboard-host=127.0.0.1", f"--dashboard-port={self.dashboard_port}",
+                f"--ray-client-server-port={client}",
+            ]  # fmt: skip
+        labels = ",".join(f"{key}={value}" for key, value in {"node": name, **spec.labels}.items())
+        command = [
+            str(programs() / "ray"), "start", "--block", "--node-ip-address=127.0.0.1", f"--num-cpus={spec.cpus}",
+            f"--num-gpus={spec.gpus}", f"--memory={spec.memory_gib * 2**30}", "--object-store-memory=80000000",
+            f"--resources={json.dumps(dict(spec.resources))}", f"--labels={labels}", f"--temp-dir={folder}",
+            f"--dashboard-agent-listen-port={listen}", f"--dashboard-agent-grpc-port={grpc}",
+            f"--runtime-env-agent-port={runtime_env}", f"--metrics-export-port={metrics}",
+            "--include-log-monitor=false", "--disable-usage-stats", *where,
+        ]  # fmt: skip
         environment = {
             "PATH": f"{programs()}:/usr/local/bin:/usr/bin:/bin",
             "HOME": str(self.folder),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": self.token,
-            "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_enable_worker_prestart": "0",
             "RAY_prestart_worker_first_driver": "0",
             "AUTOSCALER_UPDATE_INTERVAL_S": "1",
-            "FED_TEST_CLUSTER": str(self.folder),
-            "RAY_agent_register_timeout_ms": "240000",
-            "OMP_NUM_THREADS": "1",
+            MARK: f"{self.folder}:{name}",
         }
-        command = [
-            str(programs() / "ray"), "start", "--block", "--node-ip-address=127.0.0.1", f"--num-cpus={spec.cpus}",
-            f"--num-gpus={spec.gpus}", f"--memory={spec.memory_gib * 2**30}", "--object-store-memory=80000000",
-            f"--resources={json.dumps(dict(spec.resources))}", "--disable-usage-stats", f"--temp-dir={folder}",
-            "--include-log-monitor=false", *ports, *more,
-        ]  # fmt: skip
-        if spec.labels:
-            command.append("--labels=" + ",".join(f"{key}={value}" for key, value in spec.labels.items()))
         with (folder / "out").open("wb") as out:
-            starting = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": out, "start_new_session": True}
-            self._groups.append(subprocess.Popen(command, env=environment, **starting))
+            self._running[name] = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+            )
 
     def _used(self) -> float:
         status, answer = self.ask("/api/cluster_status?format=0")
@@ -171,30 +196,31 @@ class RayCluster:
         usage = answer["data"]["clusterStatus"]["loadMetricsReport"]["usage"]
         return sum(used for name, (used, _) in usage.items() if name != "objectStoreMemory")
 
-    def _takes_jobs(self) -> bool:
-        """Whether its agent answers, by asking to stop what is not there."""
-        return self.ask("/api/jobs/nothing/logs")[0] == 404
-
-    def _pids(self) -> list[int]:
+    def _pids(self, name: str = "") -> list[int]:
         """All that has our mark in its environment: Ray's processes leave their group."""
-        mark = f"FED_TEST_CLUSTER={self.folder}".encode()
+        mark = f"\0{MARK}={self.folder}:{name}".encode() + (b"\0" if name else b"")
         found = []
         for path in Path("/proc").glob("[0-9]*"):
             try:
-                if mark in (path / "environ").read_bytes().split(b"\0"):
+                if mark in b"\0" + (path / "environ").read_bytes():
                     found.append(int(path.name))
             except OSError:
                 continue  # it ended while we looked
         return found
 
-    def _until(self, holds: Any, what: str) -> None:
+    def _reap(self) -> None:
+        for process in self._running.values():
+            process.poll()
+
+    def _until(self, holds: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + READY_S
         while not holds():
-            ended = [process.args for process in self._groups if process.poll() is not None]
-            if ended or time.monotonic() > deadline:
-                said = "\n".join(path.read_text()[-2000:] for path in self.folder.glob("*/out"))
-                raise RuntimeError(f"Ray: {what}: {ended}\n{said}")
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"Ray: {what}: {self._said()}")
             time.sleep(0.1)
+
+    def _said(self) -> str:
+        return "\n".join(path.read_text()[-1000:] for path in sorted(self.folder.glob("*/out")))
 
 
 def _command(pid: int) -> str:
