@@ -15,6 +15,7 @@ from broker.placement.shares import Shares
 from broker.placement.view import PlanInput, SiteView
 from broker.placement.words import amount, listed, mass, span, sum_of_money
 from broker.records import Booking
+from topology.graph import Topology
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def why(shape: Shape, given: PlanInput, waited_hours: float = 0.0) -> Explanatio
         elif at.objections:
             against[view.site.name] = at.objections
         else:
-            judged = [_of_option(shape, option, waited_hours) for option in here if isinstance(option, Option)]
+            judged = [_of_option(shape, option, waited_hours, given.topology) for option in here if isinstance(option, Option)]
             found.append(min(judged, key=_rank))
     found.sort(key=_rank)
     verdicts = (*(verdict for verdict, _ in found), *(_of_objections(site, said) for site, said in against.items()))
@@ -111,12 +112,20 @@ def cost_in_words(cost: Cost, currency: str, staging: Staging | None = None, wai
     return f"{words}, {mass(cost.carbon_kg)}" if cost.carbon_kg else words
 
 
-def _of_option(shape: Shape, option: Option, waited_hours: float) -> tuple[Verdict, Option]:
+def _of_option(shape: Shape, option: Option, waited_hours: float, topology: Topology) -> tuple[Verdict, Option]:
     cost = replace(option.cost, wait_hours=option.wait_hours(waited_hours))
     name, currency = option.view.site.name, option.view.site.price.currency
     words = cost_in_words(cost, currency, option.staging, f" ({reasons.lack(shape, option)})")
+    guessed = [str(booking.dataset) for booking in option.staging.bookings if not _is_measured(booking, topology)]
+    if guessed:
+        words += f", with 1 GiB taken for {listed(guessed, len(guessed), ' and ')}, not measured yet"
     weighed = cost.weighed(shape.objective)
     return Verdict(name, (), option.state.name, option.gpu_type, cost, weighed, f"{name}: {words}"), option
+
+
+def _is_measured(booking: Booking, topology: Topology) -> bool:
+    known = topology.datasets.get(booking.dataset)
+    return known is not None and known.size_bytes is not None
 
 
 def _of_objections(site: str, objections: tuple[Objection, ...]) -> Verdict:

@@ -6,6 +6,13 @@ from tests.broker.placement.worlds import a_link, a_shape, a_view, a_world, runn
 from topology.site import Power, Price
 
 
+def test_a_size_that_is_guessed_is_told():
+    given = a_world(a_view("fra"), a_view("ams"), at={"corpus": "ams"}, sizes={"corpus": None}, links=[a_link("ams", "fra")])
+    here, there = why(a_shape(inputs=("corpus",)), given).verdicts
+    assert here.text == "ams: 1.0 h = run 1.0 h"
+    assert there.text.endswith(", with 1 GiB taken for default/corpus@1, not measured yet")
+
+
 def test_every_site_has_its_verdict():
     # ams holds the data: run 1 h; fra brings 3600 GiB at 1 GiB/s: 1 h + 1 h = 2 h; osl is too small
     views = a_view("ams"), a_view("fra"), a_view("osl", cpus=4)

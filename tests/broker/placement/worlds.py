@@ -91,14 +91,15 @@ def a_world(
     *views: SiteView,
     classes: Iterable[QueuedClass] = (),
     at: Mapping[str, str] | None = None,
-    sizes: Mapping[str, float] | None = None,
+    sizes: Mapping[str, float | None] | None = None,
     links: Iterable[Link] = (),
     bookings: tuple[Booking, ...] = (),
     most: int = 4000,
 ) -> PlanInput:
-    """`at` says at which sites (in one word) each dataset is; `sizes` its GiB, 3600 unless told."""
+    """`at` says at which sites (in one word) each dataset is; `sizes` its GiB, 3600 unless told; None: not measured."""
     at = at or {}
-    datasets = [Dataset(a_dataset(name), int((sizes or {}).get(name, 3600) * GIB)) for name in at]
+    gib = {name: (sizes or {}).get(name, 3600) for name in at}
+    datasets = [Dataset(a_dataset(name), None if gib[name] is None else int(gib[name] * GIB)) for name in at]
     replicas = [Replica(a_dataset(name), site, name) for name, sites in at.items() for site in sites.split()]
     topology = Topology.of([view.site for view in views], links, datasets, replicas)
     return PlanInput(NOW, topology, views, tuple(classes), bookings, most)
