@@ -101,11 +101,13 @@ class Rest:
                 reached = [check(Layer.REACH)]
                 if message := self._token_objection():
                     return [*reached, check(Layer.LOGIN, message, is_misconfigured=True)]
-                ping = await self._get("ping")
+                is_up = codec.is_up(await self._get("ping"))
+                # of a token that it does not take, 24.11 says so here, and in a ping that the controller is down
+                there = codec.partitions_of(await self._get("partitions"))
                 reached.append(check(Layer.LOGIN))
-                if not codec.is_up(ping):
+                if not is_up:
                     return [*reached, check(Layer.SCHEDULER, "no controller answers slurmrestd")]
-                lacks = sorted(set(partitions) - codec.partitions_of(await self._get("partitions")))
+                lacks = sorted(set(partitions) - there)
                 message = f"Slurm has no partition {', '.join(lacks)}" if lacks else ""
                 return [*reached, check(Layer.SCHEDULER, message, is_misconfigured=bool(lacks))]
         except LoginFailed as error:

@@ -22,7 +22,7 @@ from broker.store.embedded import free_ports
 from tests.contract.adapters import POOLS, Does
 from tests.engines.running import running
 from tests.engines.slurm.cluster import Cluster, missing, missing_newer, newer_tree
-from topology.site import Engine, Pool, Site, Storage
+from topology.site import Engine, Site, Storage
 
 
 class _SlurmKind:
@@ -33,6 +33,7 @@ class _SlurmKind:
     runs_programs = True
     terminates_with = (signal.SIGTERM, signal.SIGKILL)
     time_step_s = 1.0
+    patience_s = 60.0
     keeps_what_it_accepts = False
     capabilities: Capabilities
 
@@ -112,12 +113,14 @@ class _SlurmKind:
     async def end(self) -> None:
         self.cluster.end_jobs(self.federation)
 
-    def _site(self, settings: Mapping[str, Any], pools: Sequence[Pool] = POOLS) -> Site:
-        return Site("ams", Engine("slurm", settings), tuple(pools), Storage(f"file://{self.storage}"))
+    @property
+    def site(self) -> Site:
+        """The cluster as a site, whose settings are given apart."""
+        return Site("ams", Engine("slurm"), POOLS, Storage(f"file://{self.storage}"))
 
     def _open(self, settings: Mapping[str, Any] | None = None, federation: str | None = None) -> SiteAdapter:
-        site = self._site(settings or self._settings())
-        return open_slurm(site, SlurmSettings.model_validate(site.engine.settings), federation or self.federation)
+        model = SlurmSettings.model_validate(settings or self._settings())
+        return open_slurm(self.site, model, federation or self.federation)
 
     def _cluster(self) -> Cluster:
         raise NotImplementedError
@@ -137,10 +140,9 @@ class SlurmCliKind(_SlurmKind):
 
     def counted(self) -> tuple[SiteAdapter, Callable[[], int]]:
         settings = SlurmSettings.model_validate(self._settings())
-        site = self._site({})
         commands = _CountingCommands(self.cluster.environment)
-        files = files_of(site, settings, commands)
-        return SlurmAdapter(CommandLine(commands), files, site, settings, self.federation), lambda: commands.requests
+        files = files_of(self.site, settings, commands)
+        return SlurmAdapter(CommandLine(commands), files, self.site, settings, self.federation), lambda: commands.requests
 
     def _cluster(self) -> Cluster:
         return alpha()
@@ -177,10 +179,9 @@ class SlurmRestKind(_SlurmKind):
 
     def counted(self) -> tuple[SiteAdapter, Callable[[], int]]:
         settings = SlurmSettings.model_validate(self._settings())
-        site = self._site({})
         rest = _CountingRest(settings.rest)
-        files = files_of(site, settings, None)
-        return SlurmAdapter(rest, files, site, settings, self.federation), lambda: rest.requests
+        files = files_of(self.site, settings, None)
+        return SlurmAdapter(rest, files, self.site, settings, self.federation), lambda: rest.requests
 
     def _cluster(self) -> Cluster:
         return beta()

@@ -1,14 +1,19 @@
 """What real Slurms do to us, done to them: nothing is lost without notice, and nothing starts twice."""
 
+import asyncio
 import signal
 from dataclasses import replace
 
 import pytest
 
 from adapters.base import Accepted, EndReason, SiteState, Unknown, Unreachable
-from tests.contract.adapters import CALL, IMPATIENT, LONG_S, Does, a_run, finish, listed, over, ref, running, sh, text
+from adapters.slurm.adapter import open_slurm
+from adapters.slurm.settings import SlurmSettings
+from tests.contract.adapters import CALL, IMPATIENT, LONG_S, Does, a_run, finish, listed, over, ref, running, sh, text, until
 from tests.contract.slurm_kind import SlurmCliKind, SlurmRestKind
 from tests.engines.slurm.cluster import MIN_JOB_AGE_S, missing
+from tests.engines.ssh import server
+from tests.engines.ssh.server import LoginNode
 
 pytestmark = [pytest.mark.engines, pytest.mark.skipif(bool(missing()), reason=missing())]
 KINDS = {kind.name: kind for kind in (SlurmCliKind, SlurmRestKind)}
@@ -169,8 +174,8 @@ async def test_a_run_that_an_admin_requeues_does_not_start_twice_and_says_what_b
         await kind.pause()
     kind.cluster.command("scontrol", "update", f"JobId={outcome.native_id}", "Requeue=1")
     kind.cluster.command("scontrol", "requeue", outcome.native_id)
-    kind.cluster.command("scontrol", "update", f"JobId={outcome.native_id}", "StartTime=now", check=False)
-    kind.patience_s = 150.0
+    await until(kind, adapter, lambda reports: reports[run.name].state is SiteState.QUEUED)
+    kind.cluster.command("scontrol", "update", f"JobId={outcome.native_id}", "StartTime=now")  # Slurm waits for two minutes
     (report,) = await over(kind, adapter, run)
     assert (report.state, report.reason) == (SiteState.FAILED, EndReason.NODE_LOST)
     assert starts(kind, run) == 1
@@ -212,3 +217,40 @@ async def test_output_of_both_tasks_is_apart(kind, adapter):
     run = a_run(kind, command=sh("echo $FED_TASK; echo error >&2"), tasks=2)
     await finish(kind, adapter, run)
     assert [await text(adapter, run, task) for task in range(2)] == ["0\nerror\n", "1\nerror\n"]
+
+
+@pytest.mark.skipif(bool(server.missing()), reason=server.missing())
+async def test_a_connection_to_the_login_node_that_is_cut_in_mid_command_starts_nothing_twice(tmp_path):
+    kind = SlurmCliKind(tmp_path)
+    (tmp_path / "ssh").mkdir()
+    node = LoginNode(tmp_path / "ssh")
+    node.start()
+    place = {"host": node.host, "port": node.port, "user": node.user, "known_hosts": str(node.known_hosts)}
+    ssh = {"kind": "ssh", **place, "key": {"file": str(node.key)}, "env": dict(kind.cluster.environment)}
+    adapter = open_slurm(kind.site, SlurmSettings.model_validate({"command": ssh}), kind.federation)
+    try:
+        assert all(check.is_ok for check in await adapter.probe(10))
+        runs = [counting(a_run(kind, f"j{number}")) for number in range(30)]
+        async with asyncio.TaskGroup() as group:
+            sending = group.create_task(outcomes_of(adapter, runs))
+            while not kind.cluster.command("squeue", "-h", "--states=all", "-o", "%j").count(kind.federation):
+                await kind.pause()
+            node.cut()
+        assert Unknown in {type(outcome) for outcome in sending.result().values()}
+        again = await adapter.submit(runs, CALL)
+        assert {type(outcome) for outcome in again.values()} == {Accepted}
+        assert {report.state for report in await over(kind, adapter, *runs)} == {SiteState.SUCCEEDED}
+        assert [starts(kind, run) for run in runs] == [1] * len(runs)
+        assert await text(adapter, runs[0]) == ""
+    finally:
+        await adapter.close()
+        node.stop()
+        await kind.end()
+
+
+async def outcomes_of(adapter, runs):
+    """As a caller hears them: no answer for all is the same as none for each."""
+    try:
+        return await adapter.submit(runs, CALL)
+    except Unreachable as error:
+        return {run.name: Unknown(str(error)) for run in runs}
