@@ -46,12 +46,19 @@ from adapters.kubernetes.codec import (
 from adapters.kubernetes.logs import follow_log
 from adapters.kubernetes.probe import Probe
 from adapters.kubernetes.queues import (
+    CLUSTER_QUEUES,
+    LOCAL_QUEUES,
     VOLCANO_COMMANDS,
+    VOLCANO_QUEUES,
     WORKLOADS,
+    ClusterQueue,
+    LocalQueue,
+    VolcanoQueue,
     Workload,
     abort_of,
     model_of,
     object_of,
+    queue_rooms,
     resource_of,
 )
 from adapters.kubernetes.reports import is_over, report_of, started_at, stuck, uid_of_job
@@ -89,6 +96,13 @@ class KubernetesAdapter:
         self._workloads: list[Watched[Workload]] = []
         if settings.scheduler is Scheduler.KUEUE:
             self._workloads = [Watched(client, WORKLOADS.path(name), Workload) for name in namespaces]
+        self._local: list[Watched[LocalQueue]] = []
+        self._queues: Watched[VolcanoQueue] | Watched[ClusterQueue] | None = None
+        if settings.capacity is Capacity.QUEUE and settings.scheduler is Scheduler.VOLCANO:
+            self._queues = Watched(client, VOLCANO_QUEUES.path(None), VolcanoQueue)
+        elif settings.capacity is Capacity.QUEUE:
+            self._queues = Watched(client, CLUSTER_QUEUES.path(None), ClusterQueue)
+            self._local = [Watched(client, LOCAL_QUEUES.path(settings.namespace), LocalQueue)]
         self._nodes: Watched[Node] | None = None
         self._others: Watched[Pod] | None = None
         if settings.capacity is Capacity.NODES:
@@ -347,12 +361,22 @@ class KubernetesAdapter:
         return [workload for watched in self._workloads for workload in watched.objects.values()]
 
     def _rooms(self) -> dict[str, Room]:
-        if self._nodes is None or self._others is None:
-            return {pool.name: pool.empty for pool in self._site.pools}
+        pools, settings = self._site.pools, self._settings
         try:
-            return rooms_of(self._site.pools, self._settings, self._nodes.objects.values(), self._others.objects.values())
+            if self._queues is not None:
+                queues: dict[str, VolcanoQueue | ClusterQueue] = {
+                    queue.metadata.name: queue for queue in self._queues.objects.values()
+                }
+                local = {queue.metadata.name: queue.spec.cluster_queue for each in self._local for queue in each.objects.values()}
+                if self._local:
+                    queues = {name: queues[target] for name, target in local.items() if target in queues}
+                ours = [pod for each in self._pods.values() for pod in each.objects.values() if not is_over(pod)]
+                return queue_rooms(pools, settings, queues, ours)
+            if self._nodes is None or self._others is None:
+                return {pool.name: pool.empty for pool in pools}
+            return rooms_of(pools, settings, self._nodes.objects.values(), self._others.objects.values())
         except ValueError as error:
-            raise Unreachable(f"a node or a pod makes no sense: {error}") from error
+            raise Unreachable(f"a node, a pod or a queue makes no sense: {error}") from error
 
     def _our_jobs(self) -> dict[RunName, Job]:
         return {
@@ -377,7 +401,7 @@ class KubernetesAdapter:
         return present, departed
 
     def _watched(self) -> list[Watched[Any]]:
-        rooms = [watched for watched in (self._nodes, self._others) if watched is not None]
+        rooms = [watched for watched in (self._nodes, self._others, self._queues, *self._local) if watched is not None]
         return [*self._jobs.values(), *self._pods.values(), *self._workloads, *rooms]
 
 

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from adapters.base import Check, Layer, Unreachable
 from adapters.kubernetes.client import Denied, KubernetesClient, Misconfigured, Said
-from adapters.kubernetes.codec import JOBS, NAMESPACES, NODES
+from adapters.kubernetes.codec import NAMESPACES, NODES
+from adapters.kubernetes.queues import resource_of
 from adapters.kubernetes.rooms import is_of
 from adapters.kubernetes.seen import Node, Page, Part, Time
 from adapters.kubernetes.settings import Capacity, KubernetesSettings
@@ -22,9 +23,9 @@ LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
 SERVANTS = {"kube-scheduler": "no pod is given a node", "kube-controller-manager": "no Job gets its pods"}
 """Who must be alive for a Job to run, by the lease that it renews, and what is so without it."""
 STALE_S = 60.0
-NEEDS = (("create", "batch", "jobs", ""), ("patch", "batch", "jobs", ""), ("delete", "batch", "jobs", ""),
-         ("list", "", "pods", ""), ("watch", "", "pods", ""), ("patch", "", "pods", ""), ("get", "", "pods", "log"))  # fmt: skip
-"""What our login must be allowed in each namespace: verb, API group, resource, subresource."""
+NEEDS = (("list", "", "pods", ""), ("watch", "", "pods", ""), ("patch", "", "pods", ""), ("get", "", "pods", "log"))
+"""What our login must be allowed in each namespace over creating, patching and deleting jobs: verb, API group, resource,
+subresource."""
 CLUSTER_NEEDS = (("list", "", "pods", ""), ("watch", "", "pods", ""), ("list", "", "nodes", ""), ("watch", "", "nodes", ""))
 """And in the whole cluster, to know the room that is left."""
 MINOR = 29
@@ -108,7 +109,9 @@ class Probe:
 
     async def _login(self, timeout_s: float) -> str:
         """We are known, and may do what we must: asked once, then only whether we are still known."""
-        needs = [(namespace, need) for namespace in self._settings.all_namespaces for need in NEEDS]
+        group = resource_of(self._settings).api.split("/")[2]
+        jobs = tuple((verb, group, "jobs", "") for verb in ("create", "patch", "delete"))
+        needs = [(namespace, need) for namespace in self._settings.all_namespaces for need in (*jobs, *NEEDS)]
         if self._settings.capacity is Capacity.NODES:
             needs += [("", need) for need in CLUSTER_NEEDS]
         if self._allowed_at is not None and time.monotonic() - self._allowed_at < 300:
@@ -142,7 +145,7 @@ class Probe:
             try:
                 await self._client.ask("GET", NAMESPACES.path(None, namespace), timeout_s)
             except Denied:
-                await self._client.ask("GET", JOBS.path(namespace), timeout_s, {"limit": "1"})
+                await self._client.ask("GET", resource_of(self._settings).path(namespace), timeout_s, {"limit": "1"})
             except Said as said:
                 raise Failing(f"namespace {namespace}: {said.message}", is_misconfigured=said.code == 404) from said
         await self._servants(timeout_s)

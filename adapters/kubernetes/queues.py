@@ -14,9 +14,9 @@ from pydantic import Field, model_validator
 
 from adapters.base import Run
 from adapters.kubernetes.codec import CONTAINER, FEDERATION, JOBS, Resource, annotations_of, job_of, template_of
-from adapters.kubernetes.rooms import amount
+from adapters.kubernetes.rooms import Amounts, amount, asked_by
 from adapters.kubernetes.script import JOB_UID
-from adapters.kubernetes.seen import Conditions, Job, Part, Thing
+from adapters.kubernetes.seen import Conditions, Job, Part, Pod, Thing
 from adapters.kubernetes.settings import KubernetesSettings, Scheduler
 from topology.resources import Resources
 from topology.room import Room
@@ -261,10 +261,24 @@ class LocalQueue(Thing):
     spec: _LocalQueueSpec = _LocalQueueSpec()
 
 
-def less(total: Mapping[str, Decimal], ours: Collection[Mapping[str, Decimal]]) -> dict[str, Decimal]:
-    """What others hold of a total, of which `ours` is ours."""
-    left = dict(total)
-    for each in ours:
-        for name, number in each.items():
-            left[name] = left.get(name, Decimal(0)) - number
-    return left
+def queue_rooms(
+    pools: Collection[Pool],
+    settings: KubernetesSettings,
+    queues: Mapping[str, VolcanoQueue | ClusterQueue],
+    ours: Collection[Pod],
+) -> dict[str, Room]:
+    """Room by pool, of `queues` by the name that runs give. A pool whose queue is not there has none. `ours` are our pods that
+    are not over: what they hold is not others'."""
+    held: Amounts = {}
+    for pod in ours:
+        for name, number in asked_by(pod.spec).items():
+            held[name] = held.get(name, Decimal(0)) + number
+    rooms = {}
+    for pool in pools:
+        queue = queues.get(settings.queue_of("", pool.name) or "default")
+        if queue is None:
+            rooms[pool.name] = Room()
+            continue
+        others = {name: max(used - held.get(name, Decimal(0)), Decimal(0)) for name, used in queue.used.items()}
+        rooms[pool.name] = queue_room(pool, queue.may_use, others, settings)
+    return rooms
