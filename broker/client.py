@@ -96,7 +96,9 @@ class Client:
     async def logs(
         self, job: str, task: int = 0, attempt: int | None = None, offset: int = 0, follow: bool = False
     ) -> AsyncIterator[bytes]:
-        """Output of one task from byte `offset` on; with `follow` until it ends, over interruptions."""
+        """Output of one task from byte `offset` on; with `follow` from when it is placed until it ends, over interruptions."""
+        if follow:
+            await self._placed(job)
         while True:
             query = {"task": str(task), "attempt": None if attempt is None else str(attempt), "follow": str(follow).lower()}
             try:
@@ -107,6 +109,13 @@ class Client:
             except NoAnswer:
                 if not follow:
                     raise
+
+    async def _placed(self, job: str) -> None:
+        """Returns once the job has been somewhere, or never will be."""
+        delay = FIRST_DELAY_S
+        while not (found := await self.job(job))["attempts"] and found["phase"] not in TERMINAL:
+            await asyncio.sleep(delay)
+            delay = min(delay * 1.5, LONGEST_DELAY_S)
 
     def outputs(self, job: str) -> AsyncIterator[bytes]:
         """All outputs of a job that succeeded, as a tar archive."""
@@ -139,6 +148,10 @@ class Client:
     async def health(self) -> Json:
         """Sites, store and members."""
         return await self._call("GET", "/v1/health")
+
+    async def resume(self) -> Json:
+        """After a restore of the broker's store, and a look at what it brought back: act again."""
+        return await self._call("POST", "/v1/resume")
 
     async def _call(
         self,

@@ -25,7 +25,6 @@ VERBS: tuple[Callable[..., None], ...] = (
     federation.delete,
     federation.health,
     federation.resume,
-    federation.resume,
     federation.cordon,
     federation.uncordon,
     jobs.submit,

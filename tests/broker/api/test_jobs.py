@@ -1,5 +1,7 @@
 """Jobs over HTTP, on a whole broker with twins below it."""
 
+import asyncio
+
 import pytest
 
 from adapters.twin import Behaviour
@@ -163,6 +165,21 @@ async def test_output_comes_from_the_site(fed, federation, phase_of):
     assert b"".join([chunk async for chunk in fed.logs(job["id"], offset=2)]) == b"llo\n"
     with pytest.raises(Invalid, match="task"):
         assert [chunk async for chunk in fed.logs(job["id"], task=1)] == []
+
+
+async def test_output_that_is_followed_is_waited_for_until_the_job_has_a_place(fed, federation):
+    federation.behaviour = Behaviour(output=b"hello\n")
+    job = await fed.submit(a_job())
+
+    async def followed():
+        return b"".join([chunk async for chunk in fed.logs(job["id"], follow=True)])
+
+    async with asyncio.TaskGroup() as tasks:
+        following = tasks.create_task(followed())
+        assert (await fed.job(job["id"]))["attempts"] == []
+        await fed.put("sites", "ams", federation.site("ams"))
+        assert (await fed.wait(job["id"], 10))["phase"] == "succeeded"
+    assert following.result() == b"hello\n"
 
 
 async def test_any_endpoint_passes_on_what_only_the_owner_can_answer(fed, federation, phase_of, until):

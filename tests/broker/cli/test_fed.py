@@ -162,6 +162,12 @@ def test_each_layer_of_a_site_is_asked(fed):
     assert fed("site", "test", "nowhere").code == 3
 
 
+def test_there_is_nothing_to_resume_where_no_store_was_restored(fed):
+    said = fed("resume")
+    assert said.code == 4
+    assert "nothing to resume" in said.err
+
+
 def test_output_is_printed_as_it_is(fed):
     job = submitted(fed, "{name: talks, command: [print, 'hello there']}").json["id"]
     while fed("jobs", "--phase", "running", "-o", "json").json["items"] == []:
