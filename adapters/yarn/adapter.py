@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from adapters.base import (
     Accepted,
@@ -148,11 +148,17 @@ class YarnAdapter:
         await self._web.active()
         listed = self._current(await self._apps())
         outcomes.update((run.name, _listed_as(run, listed[run.name])) for run in runs if run.name in listed)
+        bodies: dict[RunName, Mapping[str, Any]] = {}
         for run in runs:
-            if run.name not in outcomes and (refusal := self._refusal(run)):
-                outcomes[run.name] = Refused(refusal)
-        sent += [run for run in runs if run.name not in outcomes]
-        answers = await self._each(sent, self._send)
+            if run.name not in outcomes:
+                order = order_of(run, self._mount, self._settings)
+                refusal = _unreserved(run) or objection(run, self._site) or too_long(order)
+                if refusal:
+                    outcomes[run.name] = Refused(refusal)
+                else:
+                    bodies[run.name] = submission(run, order, self._settings, master_zip())
+        sent += [run for run in runs if run.name in bodies]
+        answers = await self._each(list(bodies.values()), self._send)
         for run, answer in zip(sent, answers, strict=True):
             if isinstance(answer, Unknown):
                 outcomes[run.name] = answer
@@ -171,9 +177,8 @@ class YarnAdapter:
             if waiting:
                 await asyncio.sleep(LOOK_S)
 
-    async def _send(self, run: Run) -> Answer | Unknown:
+    async def _send(self, body: Mapping[str, Any]) -> Answer | Unknown:
         """The answer to one submission. Sent again with the same id it has no effect."""
-        body = submission(run, order_of(run, self._mount, self._settings), self._settings, master_zip())
         try:
             return await self._web.manager("POST", "/apps", body)
         except Unreachable as error:
@@ -195,11 +200,6 @@ class YarnAdapter:
         if app.state == "FAILED" and not app.launched_ms:  # such as an unknown queue, which is found after the acknowledgement
             return Refused(app.diagnostics.strip())
         return _listed_as(run, app)
-
-    def _refusal(self, run: Run) -> str | None:
-        if run.native_id is None:
-            return "no application id was reserved for it"
-        return objection(run, self._site) or too_long(order_of(run, self._mount, self._settings))
 
     def _current(self, apps: Sequence[App]) -> Mapping[RunName, App]:
         """Name to application, without what is forgotten."""
@@ -228,6 +228,10 @@ class YarnAdapter:
 def open_yarn(site: Site, settings: YarnSettings, federation: str) -> YarnAdapter:
     """The adapter of a YARN site; nothing is called yet. Raises ValueError where nothing says how tasks see its storage."""
     return YarnAdapter(site, settings, federation, Web(settings))
+
+
+def _unreserved(run: Run) -> str | None:
+    return None if run.native_id else "no application id was reserved for it"
 
 
 def _listed_as(run: Run, app: App) -> Outcome:

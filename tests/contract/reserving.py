@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from adapters.base import Call, Check, NativeId, Observation, Outcome, Run, RunName, RunRef, SiteAdapter
 
+BATCH = 100
+"""A broker asks for no more at once."""
+
 
 @dataclass
 class Ids:
@@ -27,8 +30,9 @@ class ReservingAdapter:
 
     async def reserve(self, names: Collection[RunName], call: Call) -> Mapping[RunName, NativeId]:
         async with self._ids.lock:
-            given = await self._adapter.reserve([name for name in names if name not in self._ids.of], call)
-            self._ids.of.update(given)
+            new = [name for name in names if name not in self._ids.of]
+            for at in range(0, len(new), BATCH):
+                self._ids.of.update(await self._adapter.reserve(new[at : at + BATCH], call))
         return {name: self._ids.of[name] for name in names}
 
     async def submit(self, runs: Sequence[Run], call: Call) -> Mapping[RunName, Outcome]:
