@@ -23,7 +23,10 @@ LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
 SERVANTS = {"kube-scheduler": "no pod is given a node", "kube-controller-manager": "no Job gets its pods"}
 """Who must be alive for a Job to run, by the lease that it renews, and what is so without it."""
 STALE_S = 60.0
-NEEDS = (("list", "", "pods", ""), ("watch", "", "pods", ""), ("patch", "", "pods", ""), ("get", "", "pods", "log"))
+NEEDS = (
+    *((verb, "", "pods", "") for verb in ("create", "delete", "list", "watch", "patch")),
+    ("get", "", "pods", "log"),
+)
 """What our login must be allowed in each namespace over creating, patching and deleting jobs: verb, API group, resource,
 subresource."""
 CLUSTER_NEEDS = (("list", "", "pods", ""), ("watch", "", "pods", ""), ("list", "", "nodes", ""), ("watch", "", "nodes", ""))

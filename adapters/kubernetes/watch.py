@@ -15,7 +15,7 @@ import aiohttp
 from pydantic import BaseModel, ValidationError
 
 from adapters.base import Unreachable
-from adapters.kubernetes.client import KubernetesClient, Query, Said, lines, parsed
+from adapters.kubernetes.client import KubernetesClient, Misconfigured, Query, Said, lines, parsed
 from adapters.kubernetes.seen import Page, Thing
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ class Watched(Generic[T]):
         self._version = ""
         self._task: asyncio.Task[None] | None = None
         self._is_fresh = asyncio.Event()
+        self._is_denied = asyncio.Event()
         self._hurry = asyncio.Event()
         self._failure: Unreachable | None = None
 
@@ -57,18 +58,23 @@ class Watched(Generic[T]):
 
     async def ready(self, timeout_s: float) -> None:
         """Returns once the objects are what the server has, but for what is on its way. Raises Unreachable."""
-        if self._task is None or self._task.done():
+        if self._task is not None and self._task.done():
+            ended, self._task = self._task, None
+            ended.result()
+        if self._task is None:
             self._task = asyncio.create_task(self._keep(), name=f"watch {self._path}")
         if self.is_fresh:
             return
         self._failure = None
+        self._is_denied.clear()
         self._hurry.set()
-        waiting = [asyncio.create_task(self._is_fresh.wait()), self._task]
-        done, _ = await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        waiting[0].cancel()
+        waiting = [asyncio.create_task(self._is_fresh.wait()), asyncio.create_task(self._is_denied.wait())]
+        done, _ = await asyncio.wait([*waiting, self._task], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        for each in waiting:
+            each.cancel()
         if self._task in done:
             self._task.result()
-        if not done:
+        if not self.is_fresh:
             raise self._failure or Unreachable(f"GET {self._path}: no answer within {timeout_s:g} s")
 
     def put(self, raw: Mapping[str, Any]) -> None:
@@ -109,6 +115,8 @@ class Watched(Generic[T]):
             else:
                 continue
             self._is_fresh.clear()
+            if isinstance(self._failure, Misconfigured):
+                self._is_denied.set()  # trying again soon would not help
             log.debug("%s", self._failure)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), pause)
