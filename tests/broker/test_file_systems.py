@@ -16,6 +16,8 @@ from broker.file_systems import CannotOpen, cure_of, opened
 from broker.sites.layout import output_path, replica_path
 from broker.sites.mover import FileMover, Order
 from broker.storage import GIVEN_UP, Folder, SiteStorages, StorageError, Unfit
+from tests.engines.hdfs import cluster as hdfs
+from tests.engines.hdfs.cluster import HdfsCluster
 from tests.engines.running import running
 from tests.engines.s3.server import ObjectStore
 from tests.engines.ssh import server as ssh
@@ -65,8 +67,18 @@ def storage_of(scheme: str, folder: Path) -> Storage:
     return hdfs_storage()
 
 
+def hdfs_cluster() -> HdfsCluster:
+    if hdfs.missing():
+        pytest.skip(hdfs.missing())
+    return running("hdfs", lambda folder: HdfsCluster(folder).start())
+
+
 def hdfs_storage() -> Storage:
-    pytest.skip("no HDFS")
+    """A new folder of HDFS, which is there."""
+    cluster = hdfs_cluster()
+    storage = Storage(f"webhdfs://{cluster.host}:{cluster.port}/{uuid.uuid4().hex}", options={"user": "fed"})
+    opened(storage).make_folder(f"/{storage.url.rpartition('/')[2]}")
+    return storage
 
 
 @pytest.fixture(autouse=True)
