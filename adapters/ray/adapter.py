@@ -25,7 +25,7 @@ from adapters.base import (
     Unknown,
     Unreachable,
 )
-from adapters.ray.client import RayClient, Said
+from adapters.ray.client import MOST_BYTES, MOST_OTHER_BYTES, RayClient, Said
 from adapters.ray.codec import (
     FEDERATION,
     SPEC,
@@ -172,7 +172,7 @@ class RayAdapter:
         if isinstance(body, str):
             return Refused(body)
         try:
-            await self._client.ask("POST", JOBS, _left(deadline), body=body)
+            answer = await self._client.ask("POST", JOBS, _left(deadline), body=body)
         except Said as said:
             if "already exists" in said.message:
                 return await self._found(run, deadline)
@@ -180,6 +180,8 @@ class RayAdapter:
             if said.code in (400, 413, 422):
                 return Refused(f"Ray takes no such job: {words}")
             return Unknown(f"Ray answers {said.code}: {words}")
+        if not isinstance(answer, dict) or answer.get("submission_id") != run.name:
+            raise Unreachable(f"the answer to a submit does not name the run: {str(answer)[:100]}")
         return Accepted(run.name)
 
     async def _found(self, run: Run, deadline: float) -> Outcome:
@@ -195,7 +197,7 @@ class RayAdapter:
         return Accepted(run.name)
 
     async def _jobs(self, deadline: float) -> list[Job]:
-        return jobs_of(await self._ask(JOBS, deadline))
+        return jobs_of(await self._ask(JOBS, deadline, most_bytes=MOST_BYTES))
 
     async def _listen(self, jobs: Sequence[Job], groups: Sequence[PlacementGroup], deadline: float) -> None:
         """Read what runners told, where there may be news of it; drop what was told of jobs that are no more."""
@@ -222,9 +224,11 @@ class RayAdapter:
         self._told[_key(job)] = told
         return told
 
-    async def _ask(self, path: str, deadline: float, query: Mapping[str, str] | None = None) -> Any:
+    async def _ask(
+        self, path: str, deadline: float, query: Mapping[str, str] | None = None, most_bytes: int = MOST_OTHER_BYTES
+    ) -> Any:
         try:
-            return await self._client.ask("GET", path, _left(deadline), query)
+            return await self._client.ask("GET", path, _left(deadline), query, most_bytes=most_bytes)
         except Said as said:
             raise Unreachable(f"GET {path}: {said.code}: {' '.join(said.message.split())[-300:]}") from said
 

@@ -16,7 +16,9 @@ from adapters.ray.settings import RaySettings
 from adapters.secrets import SecretMissing
 
 MOST_BYTES = 64 * 2**20
-"""Of one answer: ten thousand jobs are listed in so many."""
+"""Of a list of jobs: ten thousand are in so many."""
+MOST_OTHER_BYTES = 12 * 2**20
+"""Of any other answer: a node takes 1 kB, a task that is placed 0.3."""
 MOST_TEXT_BYTES = 2**20
 MOST_WORDS_BYTES = 2**16
 """Of an answer that says no."""
@@ -51,13 +53,19 @@ class RayClient:
         self._is_closed = False
 
     async def ask(
-        self, method: str, path: str, timeout_s: float, query: Mapping[str, str] | None = None, body: Any = None
+        self,
+        method: str,
+        path: str,
+        timeout_s: float,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        most_bytes: int = MOST_OTHER_BYTES,
     ) -> Any:
         """The JSON that it answers. Raises Said for its no, Denied where it does not let us, Unreachable for all else."""
         what = f"{method} {path}"
         try:
             async with asyncio.timeout(timeout_s), self.reply(method, path, query, body) as reply:
-                raw = await _read(what, reply, MOST_BYTES)
+                raw = await _read(what, reply, most_bytes)
         except TimeoutError as error:
             raise Unreachable(f"{what}: no answer within {timeout_s:g} s") from error
         except _LOST as error:
@@ -65,7 +73,7 @@ class RayClient:
         try:
             return json.loads(raw)
         except (ValueError, RecursionError) as error:
-            raise Unreachable(f"{what}: no JSON in the answer, which begins {raw[:60]!r}") from error
+            raise Unreachable(f"{what}: no JSON in the answer, which begins {bytes(raw[:60])!r}") from error
 
     async def text(self, path: str, timeout_s: float, query: Mapping[str, str]) -> str:
         """The text that it answers, `MOST_TEXT_BYTES` at most. Raises as `ask`."""
@@ -131,14 +139,13 @@ class RayClient:
             raise Misconfigured(f"the token: {error}") from error
 
 
-async def _read(what: str, reply: aiohttp.ClientResponse, most: int) -> bytes:
-    parts, size = [], 0
+async def _read(what: str, reply: aiohttp.ClientResponse, most: int) -> bytearray:
+    content = bytearray()
     async for part in reply.content.iter_chunked(2**16):
-        size += len(part)
-        if size > most:
+        content += part
+        if len(content) > most:
             raise Unreachable(f"{what}: the answer has more than {most} bytes")
-        parts.append(part)
-    return b"".join(parts)
+    return content
 
 
 async def _no(what: str, response: aiohttp.ClientResponse) -> Exception:
