@@ -19,7 +19,7 @@ from tests.engines.running import cache
 from tests.engines.yarn.configuration import ManagerPorts, Node, NodePorts, manager_properties, node_properties, write
 
 VERSION = "3.4.2"
-START_TIMEOUT_S = 90.0
+START_TIMEOUT_S = 300.0
 _OPENED = ("io", "lang", "lang.reflect", "math", "net", "nio", "text", "util", "util.concurrent", "util.zip")
 JAVA_OPTIONS = (
     *(f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in _OPENED),
@@ -116,11 +116,18 @@ class YarnCluster:
         return f"http://127.0.0.1:{self.ports.web}"
 
     def start(self) -> None:
-        """Start all, and return once every node is there and in its partition."""
-        self.manager.start()
-        for node in self.node_managers:
-            node.start()
-        self.wait_ready()
+        """Start all, and return once every node is there and in its partition. Leaves nothing behind when it fails."""
+        try:
+            self.manager.start()
+            for node in self.node_managers:
+                node.start()
+            self.wait_ready()
+            self._label()
+        except BaseException:
+            self.end()
+            raise
+
+    def _label(self) -> None:
         if self._labels:
             names = [{"name": label, "exclusivity": True} for label in self._labels]
             self.ask("POST", "/ws/v1/cluster/add-node-labels", {"nodeLabelInfo": names})
@@ -176,8 +183,14 @@ class YarnCluster:
 
     def stop(self) -> None:
         """End all, and what they run."""
-        if self.manager.is_running:
-            self.end_apps()
+        try:
+            if self.manager.is_running:
+                self.end_apps()
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """Kill all of its processes; what they run may go on."""
         for daemon in (*self.node_managers, self.manager):
             daemon.end()
 
