@@ -239,9 +239,8 @@ async def _feed(writer: asyncio.StreamWriter, content: bytes) -> None:
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         writer.write(content)
         await writer.drain()
+    # not waited for: asyncio of Python 3.11 fails where that wait is cancelled and the pipe closes afterwards
     writer.close()
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        await writer.wait_closed()
 
 
 async def _ended(process: asyncio.subprocess.Process) -> None:

@@ -29,7 +29,7 @@ from adapters.lsf.client import LOG_BYTES, LsfClient, NotInstalled
 from adapters.lsf.codec import Job, objection, slots_per_task, submission
 from adapters.lsf.reports import Seen, by_name, report_of, report_of_record
 from adapters.lsf.rooms import Queue, room_of
-from adapters.lsf.script import job_script
+from adapters.lsf.script import PackedJob, job_script
 from adapters.lsf.settings import LsfSettings, mount_of
 from topology.room import Room
 from topology.site import Pool, Site
@@ -86,16 +86,39 @@ class LsfAdapter:
         reports = self._reports(await self._listing(call.timeout_s))
         outcomes |= {run.name: Accepted(reports[run.name].native_id) for run in runs if run.name in reports}
         new = [run for run in runs if run.name not in outcomes]
+        if self._settings.pack > 1 and len(new) > 1:
+            outcomes |= await self._submit_packs(new, deadline)
+            new = [run for run in new if run.name not in outcomes]
         answers = await asyncio.gather(*(self._submit(run, deadline) for run in new))
         return outcomes | {run.name: answer for run, answer in zip(new, answers, strict=True)}
+
+    async def _submit_packs(self, runs: Sequence[Run], deadline: float) -> Mapping[RunName, Outcome]:
+        """Outcomes of those that were sent, or may have been. The others stand behind a refused one of their pack."""
+        size = self._settings.pack
+        sent: dict[RunName, Outcome] = {}
+        for begin in range(0, len(runs), size):
+            part = runs[begin : begin + size]
+            jobs = [PackedJob(run.name, submission(run, self._settings), self._script(run)) for run in part]
+            try:
+                taken = await self._client.submit_pack(jobs, _left(deadline))
+            except Unreachable as error:
+                return sent | {run.name: Unknown(str(error)) for run in runs[begin:]}
+            sent |= {run.name: Unknown("submitted in a pack, and not listed yet") for run in part[:taken]}
+        try:
+            reports = self._reports(await self._listing(_left(deadline)))
+        except Unreachable as error:
+            return {run.name: Unknown(str(error)) for run in runs}
+        return sent | {run.name: Accepted(reports[run.name].native_id) for run in runs if run.name in reports}
 
     async def _submit(self, run: Run, deadline: float) -> Outcome:
         async with self._submitting:
             left = _left(deadline)
             if not left:
                 return Unknown("there was no time left to send it")
-            text = job_script(run, self._mount, self._settings.bin, slots_per_task(run, self._settings))
-            return await self._client.submit(submission(run, self._settings), text, left)
+            return await self._client.submit(submission(run, self._settings), self._script(run), left)
+
+    def _script(self, run: Run) -> str:
+        return job_script(run, self._mount, self._settings.bin, slots_per_task(run, self._settings))
 
     async def observe(self, known: Collection[RunRef], call: Call) -> Observation:
         """See `SiteAdapter.observe`. As many calls for any number of runs: jobs, records, queues, and hosts by pool."""

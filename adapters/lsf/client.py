@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import secrets
+import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from adapters.base import Outcome, Unknown, Unreachable
 from adapters.commands import NOT_FOUND, Commands, Completed
 from adapters.lsf import script
-from adapters.lsf.codec import JOB_FIELDS, Job, job_of, outcome, records_of, said
+from adapters.lsf.codec import JOB_FIELDS, Job, job_of, outcome, records_of, said, submitted
 from adapters.lsf.reports import Seen, seen_of
 from adapters.lsf.rooms import HOST_FIELDS, QUEUE_FIELDS, Host, Queue, busy_gpus, hosts_of, queues_of
 
@@ -62,11 +64,23 @@ class LsfClient:
         """One job. A call that was not answered leaves it unknown."""
         try:
             done = await self._run(["bsub", *options], timeout_s, stdin=text.encode())
-        except NotInstalled:
-            raise
         except Unreachable as error:
             return Unknown(str(error))
         return outcome(done.code, said(done.stdout, done.stderr))
+
+    async def submit_pack(self, jobs: Sequence[script.PackedJob], timeout_s: float) -> int:
+        """Several jobs by one command; how many of them, from the first on, it took. It stops at one that LSF refuses
+        (https://www.ibm.com/docs/en/SSWRJV_10.1.0/lsf_command_ref/bsub.pack.1.html)."""
+        deadline = time.monotonic() + timeout_s
+        base, pack = PurePosixPath(self._base), secrets.token_hex(8)
+        text = script.pack_script(base, pack, jobs)
+        written = await self.commands.run(["sh", "-s"], stdin=text.encode(), timeout_s=timeout_s)
+        if written.code:
+            raise Unreachable(f"the site's storage cannot be used: {written.said}")
+        path = str(base / "packs" / pack)
+        done = await self._run(["bsub", "-pack", path], max(deadline - time.monotonic(), 0.0))
+        await self.commands.run(["rm", "-f", path], timeout_s=max(deadline - time.monotonic(), 0.0))
+        return submitted(said(done.stdout, done.stderr))
 
     async def kill(self, ids: Sequence[str], timeout_s: float) -> None:
         """Ask for these jobs to end. Those that are over are no error."""

@@ -179,6 +179,11 @@ def outcome(code: int, text: str) -> Outcome:
     return Unknown(f"bsub ended with {code}: {said}")
 
 
+def submitted(text: str) -> int:
+    """How many jobs `bsub` said that it submitted."""
+    return len(_SUBMITTED.findall(text))
+
+
 def records_of(command: str, code: int, stdout: str, stderr: str) -> list[Mapping[str, str]]:
     """The records that `-json` prints, those that are errors left out
     (https://www.ibm.com/docs/en/SSWRJV_10.1.0/lsf_command_ref/bjobs.json.1.html). Commands that wait for LSF say so before it.

@@ -9,7 +9,8 @@ is stored and that LSF still lists. Messages of `bpost` do not do for this: they
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from adapters.base import EndReason, Run
@@ -19,7 +20,15 @@ LEFT_CODE = 125
 """What a job that left ends with. What counts is its record: a program may end so too."""
 ABSENT_CODE = 44
 """What our scripts end with where the storage is not mounted."""
-TASK_FILE = "FED_END_OF_TASK"
+
+
+@dataclass(frozen=True, slots=True)
+class PackedJob:
+    """One request of a job pack."""
+
+    name: str
+    options: Sequence[str]
+    script: str
 
 
 def base_of(mount: PurePosixPath, federation: str) -> PurePosixPath:
@@ -40,8 +49,7 @@ mkdir -p "${{fed_record%/*}}" || exit {LEFT_CODE}
     # every start by LSF is another one: the claim is taken here, before any task, and by nothing else
     lines += claim_lines(run, mount, '"$LSB_JOBID.$(uname -n).$$.$(date +%s.%N)"')
     lines += ready_lines(run, mount, own)
-    lines += f"""cat > "$fed_own/task.$$" <<'{TASK_FILE}'
-{_task(run, own)}{TASK_FILE}
+    lines += f"""{_file('"$fed_own/task.$$"', _task(run, own))}
 mv -f "$fed_own/task.$$" "$fed_own/task" || {LEAVE} {EndReason.NODE_LOST} "the site's storage cannot be written"
 """
     if run.tasks == 1:
@@ -65,6 +73,27 @@ mv -f "$fed_own/task.$$" "$fed_own/task" || {LEAVE} {EndReason.NODE_LOST} "the s
 fed_watch=$!
 """
     return unspoken(lines + _RUN.format(tasks=run.tasks, watch=watch, bkill=f"{command}bkill"))
+
+
+def pack_script(base: PurePosixPath, pack: str, jobs: Sequence[PackedJob]) -> str:
+    """What a shell reads to put each job's script into a file and their requests into `packs/<pack>`, one in a line."""
+    lines = [f"mkdir -p {shlex.quote(str(base / 'packs'))} && cd {shlex.quote(str(base))} || exit 1"]
+    requests = ""
+    for job in jobs:
+        path = base / "runs" / job.name / "job"
+        lines.append(f"mkdir -p {shlex.quote(f'runs/{job.name}')} || exit 1")
+        lines.append(_file(shlex.quote(f"runs/{job.name}/job"), job.script))
+        requests += shlex.join([*job.options, "/bin/sh", str(path)]) + "\n"
+    lines.append(_file(shlex.quote(f"packs/{pack}"), requests))
+    return "\n".join(lines) + "\n"
+
+
+def _file(path: str, content: str) -> str:
+    """Shell text that writes `content`, which ends with a line end, to a path that is a shell word."""
+    end = "FED_END"
+    while end in content:
+        end += "_"
+    return f"cat > {path} <<'{end}' || exit 1\n{content}{end}"
 
 
 def unspoken(script: str) -> str:

@@ -78,6 +78,8 @@ class LsfSettings(_Settings):
     cpus: CpuMode = CpuMode.SLOTS
     reservation: str | None = None
     """An advance reservation (`bsub -U`)."""
+    pack: int = Field(default=0, ge=0)
+    """Runs that one `bsub -pack` submits: the cluster's `LSB_MAX_PACK_JOBS`; 0 where job packs are off, as they are at first."""
     options: tuple[str, ...] = ()
     """More words for every `bsub`."""
     at_once: int = Field(default=8, ge=1)

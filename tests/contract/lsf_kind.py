@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from broker.store.embedded import free_ports
 from tests.contract.adapters import POOLS, Does
 from tests.engines.lsf.cluster import A100, H100, TWO_POOLS, LsfCluster
 from topology.site import Engine, Pool, Site, Storage
+
+PACK = 250
 
 
 def _site(storage: Path, pools: Sequence[Pool] = POOLS, **settings: Any) -> Site:
@@ -43,7 +46,7 @@ class LsfKind:
         self._folder = folder
         self._gates = folder / "gates"
         self._gates.mkdir()
-        self.cluster = LsfCluster(folder, TWO_POOLS).start()
+        self.cluster = LsfCluster(folder, replace(TWO_POOLS, max_pack_jobs=PACK)).start()
 
     def adapter(self, federation: str | None = None) -> SiteAdapter:
         return open_adapter(self._site(), federation or self.federation)
@@ -131,4 +134,4 @@ class LsfKind:
         return open_adapter(self._site(**settings), self.federation)
 
     def _site(self, **settings: Any) -> Site:
-        return _site(self.storage, bin=str(self.cluster.bin), gpus={"a100": A100, "h100": H100}, **settings)
+        return _site(self.storage, bin=str(self.cluster.bin), gpus={"a100": A100, "h100": H100}, pack=PACK, **settings)

@@ -149,6 +149,35 @@ async def test_a_submission_that_prints_nonsense_leaves_its_run_unknown(cluster,
     assert isinstance((await opened(cluster, tmp_path).submit([a_run()], CALL))["fed-j1-a1"], Unknown)
 
 
+@pytest.fixture
+def packing(tmp_path: Path) -> Iterator[LsfCluster]:
+    cluster = LsfCluster(tmp_path, replace(TWO_POOLS, max_pack_jobs=100)).start()
+    yield cluster
+    cluster.stop()
+
+
+async def test_many_runs_are_sent_in_packs_and_one_that_is_refused_keeps_none_back(packing, tmp_path):
+    adapter = opened(packing, tmp_path, pack=40, pools={"gpu": {"queue": "gpuz"}})
+    runs = [a_run(f"j{number}", f"echo {number}\nFED_END=it\\'s", pool="gpu" if number == 50 else "cpu") for number in range(90)]
+    before = packing.calls
+    told = await adapter.submit(runs, CALL)
+    refused = told.pop("fed-j50-a1")
+    assert isinstance(refused, Refused)
+    assert "gpuz" in refused.reason
+    assert {type(outcome) for outcome in told.values()} == {Accepted}
+    # two listings, three packs of 40, 40 and 10, and one by one what stood behind the refused one: 50 to 79
+    assert packing.calls - before == 2 + 3 + 30
+    assert await adapter.submit(runs[:3], CALL) == {run.name: told[run.name] for run in runs[:3]}
+    assert (await ended(adapter, runs[0])).state is SiteState.SUCCEEDED
+    assert b"".join([chunk async for chunk in adapter.logs(RunRef(runs[0].name), 0, 0, False)]) == b"0\n"
+
+
+async def test_where_packs_are_off_runs_are_sent_one_by_one(cluster, tmp_path):
+    runs = [a_run(f"j{number}") for number in range(3)]
+    told = await opened(cluster, tmp_path, pack=40).submit(runs, CALL)
+    assert {type(outcome) for outcome in told.values()} == {Accepted}
+
+
 async def test_hosts_that_are_closed_or_lost_leave_the_room(cluster, adapter):
     cluster.close_hosts("cpu-1")
     assert (await adapter.observe([], CALL)).rooms["cpu"].fit(Resources(1)) == 4
