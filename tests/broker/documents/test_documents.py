@@ -196,7 +196,7 @@ def test_a_job_that_is_shown_can_be_handed_in_again():
         (SITE.replace("kind: Site", "kind: Sight"), "kind", 1, "did you mean Site?"),
         (SITE.replace("kind: Site", "kind: [Site]"), "kind", 1, "use one of Site, Link"),
         (SITE.replace("kind: Site\n", ""), "kind", 1, "use one of Site, Link"),
-        (SITE.replace("process", "condor"), "engine.kind", 3, "use one of process"),
+        (SITE.replace("process", "condor"), "engine.kind", 3, "use one of"),
         (SITE.replace("{kind: process}", "{}"), "engine.kind", 3, "is missing: use one of"),
         (SITE.replace("{kind: process}", "{kind: process, colour: blue}"), "engine.colour", 3, "is no field here"),
         (SITE.replace("{kind: process}", "process"), "engine", 3, "is not a mapping"),
