@@ -127,12 +127,14 @@ class KubernetesCluster:
         port = self._scheduler_port if name == "kube-scheduler" else self._controllers_port
         command = [
             f"--kubeconfig={self.kubeconfig}", "--bind-address=127.0.0.1", f"--secure-port={port}",
-            "--leader-elect-retry-period=500ms", "--kube-api-qps=300", "--kube-api-burst=600",
+            "--leader-elect-retry-period=500ms",
+            "--leader-elect-lease-duration=120s", "--leader-elect-renew-deadline=110s",  # who loses its lease ends itself
+            "--kube-api-qps=60", "--kube-api-burst=120",
         ]  # fmt: skip
         if name == "kube-controller-manager":
             command += [
                 f"--service-account-private-key-file={self._pki / 'sa.key'}", f"--root-ca-file={self._pki / 'ca.crt'}",
-                "--concurrent-job-syncs=20", "--node-monitor-grace-period=20s",
+                "--node-monitor-grace-period=20s",
             ]  # fmt: skip
         self._run(name, [str(programs() / name), *command])
 
