@@ -102,8 +102,8 @@ class SlurmAdapter:
         self._forgotten &= {job.identity for job in listing.jobs}
         jobs = [job for job in listing.jobs if job.identity not in self._forgotten]
         reports = codec.reports_of(jobs, self._federation)
-        gone = [run.name for run in known if run.name not in reports and run.name.startswith(f"{self._federation}-")]
-        gone = [name for name in gone if name not in {name for name, *_ in self._forgotten}]
+        told = reports.keys() | {name for name, *_ in self._forgotten}
+        gone = [run.name for run in known if run.name not in told and codec.looks_like_ours(run.name, self._federation)]
         if gone:
             reports |= await self._past(gone, deadline)
         rooms = codec.rooms_of(listing, self._federation, self._site.pools, self._settings)

@@ -96,8 +96,10 @@ umask 022
 fed_scontrol=$(command -v scontrol)
 fed_srun=$(command -v srun)
 if [ -z "${{HOME:-}}" ]; then
-    HOME=$(getent passwd "$(id -u)" | cut -d: -f6)
-    export HOME
+    USER=$(id -un)
+    LOGNAME=$USER
+    HOME=$(getent passwd "$USER" | cut -d: -f6)
+    export USER LOGNAME HOME
 fi
 fed_end_self() {{
     case $1 in
@@ -162,10 +164,12 @@ fed_first() {{
 [ "$fed_code" = 0 ] || fed_first "exit $fed_code"
 exit "$fed_code"
 """
-    cpus = whole_cpus(run.per_task)
+    shape = f"--ntasks={run.tasks} --cpus-per-task={whole_cpus(run.per_task)}"
+    if run.per_task.gpu_count:
+        shape += f" --gpu-bind=per_task:{run.per_task.gpu_count}"  # or each task sees all of the node's
     return f"""export fed_own
 printf '%s' {shlex.quote(task)} > "$fed_own/task.sh"
-"${{fed_srun:-srun}}" --ntasks={run.tasks} --cpus-per-task={cpus} --kill-on-bad-exit=1 --output=none --input=none \\
+"${{fed_srun:-srun}}" {shape} --kill-on-bad-exit=1 --output=none --input=none \\
     /bin/sh "$fed_own/task.sh" 2> "$fed_own/srun.log"
 fed_code=$?
 if [ "$fed_code" != 0 ]; then

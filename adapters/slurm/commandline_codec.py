@@ -91,16 +91,18 @@ def _outcome(code: str, text: str) -> Outcome:
 
 
 def list_script(prefix: str) -> str:
-    """Nodes first, then the jobs of this user; last, where a job of ours runs on several nodes, what it has on each."""
+    """Nodes first, then the jobs of this user; last, what jobs of ours hold on each node, which squeue does not tell of one
+    that runs on several, and need not tell of GPUs."""
     running = "squeue -h --me --states=RUNNING,COMPLETING,SUSPENDED -o '%D %j'"
-    several = f"{running} | grep -v '^1 ' | grep -qF {shlex.quote(' ' + prefix)}"
     return f"""export SLURM_TIME_FORMAT=%s
 fed_now=$(date +%s)
-sinfo -h -N -O {shlex.quote(_NODE_FIELDS)} || exit 1
+fed_nodes=$(sinfo -h -N -O {shlex.quote(_NODE_FIELDS)}) || exit 1
+if printf '%s' "$fed_nodes" | grep -q 'gpu:[^0]'; then fed_plain=none; else fed_plain='^1 '; fi
+printf '%s\\n' "$fed_nodes"
 printf '{SECTION}'
 squeue -h --me --states=all -O {shlex.quote(_JOB_FIELDS)} || exit 1
 printf '{SECTION}'
-if {several}; then
+if {running} | grep -v "$fed_plain" | grep -qF {shlex.quote(' ' + prefix)}; then
     scontrol -d -o show job | grep -F {shlex.quote(' JobName=' + prefix)} || :
 fi
 printf '{SECTION}'

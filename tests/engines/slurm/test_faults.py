@@ -9,14 +9,30 @@ import pytest
 from adapters.base import Accepted, EndReason, SiteState, Unknown, Unreachable
 from adapters.slurm.adapter import open_slurm
 from adapters.slurm.settings import SlurmSettings
-from tests.contract.adapters import CALL, IMPATIENT, LONG_S, Does, a_run, finish, listed, over, ref, running, sh, text, until
-from tests.contract.slurm_kind import SlurmCliKind, SlurmRestKind
+from tests.contract.adapters import (
+    CALL,
+    IMPATIENT,
+    LONG_S,
+    POOLS,
+    Does,
+    a_run,
+    finish,
+    listed,
+    over,
+    ref,
+    running,
+    sh,
+    text,
+    until,
+)
+from tests.contract.slurm_kind import SlurmCliKind, SlurmNewerKind, SlurmRestKind
 from tests.engines.slurm.cluster import MIN_JOB_AGE_S, missing
 from tests.engines.ssh import server
 from tests.engines.ssh.server import LoginNode
+from topology.resources import Resources
 
 pytestmark = [pytest.mark.engines, pytest.mark.skipif(bool(missing()), reason=missing())]
-KINDS = {kind.name: kind for kind in (SlurmCliKind, SlurmRestKind)}
+KINDS = {kind.name: kind for kind in (SlurmCliKind, SlurmRestKind, SlurmNewerKind) if not kind.missing()}
 
 
 @pytest.fixture(params=KINDS)
@@ -158,6 +174,16 @@ async def test_the_first_task_that_fails_ends_its_gang_and_gives_it_its_exit_cod
     body = "if [ $FED_TASK = 2 ]; then exit 7; fi; sleep 3600"
     report = await finish(kind, adapter, a_run(kind, command=sh(body), tasks=5))
     assert (report.state, report.exit_code, report.reason) == (SiteState.FAILED, 7, EndReason.PROGRAM_FAILED)
+
+
+async def test_each_task_of_a_gang_has_a_gpu_of_its_own(kind, adapter):
+    gpu = Resources(1, 0.5, (("a100", 1),))
+    gang = a_run(kind, command=sh("echo $CUDA_VISIBLE_DEVICES; sleep 3"), tasks=2, pool="gpu", per_task=gpu)
+    await adapter.submit([gang], CALL)
+    seen = await running(kind, adapter, gang)
+    assert seen.rooms["gpu"] == POOLS[1].empty
+    assert (await over(kind, adapter, gang))[0].state is SiteState.SUCCEEDED
+    assert sorted([await text(adapter, gang, task) for task in range(2)]) == ["0\n", "1\n"]
 
 
 async def test_a_program_that_is_not_there_is_told_for_a_gang_too(kind, adapter):
