@@ -159,10 +159,16 @@ class Cluster:
 
     def wait_saved(self) -> None:
         """Wait until slurmctld has written to disk all that it knows now; it does so within five seconds of a change."""
-        held = self.command("sbatch", "--parsable", "--hold", "--output=/dev/null", "--wrap=true").strip()
         state, began = self.folder / "state" / "job_state", time.time()
-        self.command("scancel", held)
-        self._wait("saved state", lambda: state.exists() and state.stat().st_mtime > began)
+        self.command("scancel", "--name=changing")
+        held = self.command("sbatch", "--parsable", "--hold", "--job-name=changing", "--output=/dev/null", "--wrap=true").strip()
+
+        def is_saved() -> bool:
+            # a change in the second of the last save may be passed over
+            self.command("scontrol", "update", f"JobId={held}", f"Comment={time.time()}")
+            return state.exists() and state.stat().st_mtime > began
+
+        self._wait("saved state", is_saved)
 
     def remember(self, min_age_s: int) -> None:
         """Set for how long jobs that are over are still listed."""
