@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,7 @@ class YarnCluster:
 
     def __init__(self, folder: Path, nodes: Sequence[Node], expiry_s: float = 10.0, file_system: str = "file:///") -> None:
         ports = free_ports(5 + 4 * len(nodes))
+        self._folder = folder
         self.nodes = nodes
         self.ports = ManagerPorts(*ports[:5])
         self.node_ports = [NodePorts(*ports[5 + 4 * number :][:4]) for number in range(len(nodes))]
@@ -190,9 +192,14 @@ class YarnCluster:
             self.end()
 
     def end(self) -> None:
-        """Kill all of its processes; what they run may go on."""
+        """Kill all of its processes, and of containers those whose directory is one of ours."""
         for daemon in (*self.node_managers, self.manager):
             daemon.end()
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with suppress(OSError):  # it ended while we looked, or is another user's
+                    if os.readlink(entry / "cwd").startswith(f"{self._folder}/"):
+                        os.kill(int(entry.name), signal.SIGKILL)
 
     def _until(self, holds: Callable[[], bool]) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S

@@ -65,10 +65,9 @@ def manager_properties(folder: Path, ports: ManagerPorts, largest: Node, expiry_
         "yarn.cluster.max-application-priority": "10",
         "yarn.resourcemanager.max-completed-applications": "5000",
         "yarn.resourcemanager.recovery.enabled": "true",
-        "yarn.resourcemanager.store.class": (
-            "org.apache.hadoop.yarn.server.resourcemanager.recovery.FileSystemRMStateStore"
-        ),
-        "yarn.resourcemanager.fs.state-store.uri": f"file://{folder}/store",
+        # the store in files starts a process of its own for each file that it writes
+        "yarn.resourcemanager.store.class": "org.apache.hadoop.yarn.server.resourcemanager.recovery.LeveldbRMStateStore",
+        "yarn.resourcemanager.leveldb-state-store.path": f"{folder}/store",
         "yarn.resourcemanager.work-preserving-recovery.scheduling-wait-ms": "500",
         "yarn.resourcemanager.nodemanagers.heartbeat-interval-ms": "200",
         "yarn.scheduler.minimum-allocation-mb": "64",
