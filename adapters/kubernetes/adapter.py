@@ -61,7 +61,7 @@ from adapters.kubernetes.queues import (
     queue_rooms,
     resource_of,
 )
-from adapters.kubernetes.reports import is_over, report_of, started_at, stuck, uid_of_job
+from adapters.kubernetes.reports import is_lost, is_over, report_of, started_at, stuck, uid_of_job
 from adapters.kubernetes.rooms import rooms_of
 from adapters.kubernetes.seen import Job, Node, Page, Pod, Thing
 from adapters.kubernetes.settings import Capacity, KubernetesSettings, Scheduler, check
@@ -196,7 +196,7 @@ class KubernetesAdapter:
                 return None
             pods, departed = self._pods_by_job()
             of_job = pods.get(job.metadata.uid, [])
-            return report_of(job, of_job, departed.get(job.metadata.uid, [])), of_job
+            return report_of(job, of_job, departed.get(job.metadata.uid, []), time.time()), of_job
 
         async for chunk in follow_log(self.client, state, task, offset, follow):
             yield chunk
@@ -284,7 +284,8 @@ class KubernetesAdapter:
             raise Unreachable(f"{method} {path}: {said}") from said
 
     async def _give_up(self, jobs: Mapping[RunName, Job], reports: Mapping[RunName, Report], deadline: float) -> None:
-        """Stop runs whose image cannot be had, which Kubernetes would try for ever, and those that Kueue would start again."""
+        """Stop what Kubernetes would wait for without end, images that cannot be had and gangs of which a node is lost, and what
+        Kueue would start again."""
         pods, _ = self._pods_by_job()
         evicted = {workload.job_uid: workload.evicted for workload in self._all_workloads() if workload.evicted}
         now = time.time()
@@ -293,7 +294,10 @@ class KubernetesAdapter:
             job = jobs[name]
             if report.state.is_over or {CANCELLED, GIVEN_UP} & job.metadata.annotations.keys():
                 continue
-            if job.metadata.uid in evicted:
+            lost = [pod for pod in pods.get(job.metadata.uid, []) if is_lost(pod, now)]
+            if lost:
+                due.append((job, f"{EndReason.NODE_LOST} node {lost[0].spec.node_name} is lost, and a task with it"))
+            elif job.metadata.uid in evicted:
                 due.append((job, f"{EndReason.PREEMPTED} {evicted[job.metadata.uid]}"))
             elif report.state is SiteState.QUEUED:
                 due += [
@@ -349,9 +353,11 @@ class KubernetesAdapter:
         pods, departed = self._pods_by_job()
         waits = {workload.job_uid: workload.waits for workload in self._all_workloads()}
 
+        now = time.time()
+
         def report(job: Job) -> Report:
             uid = job.metadata.uid
-            told = report_of(job, pods.get(uid, ()), departed.get(uid, ()))
+            told = report_of(job, pods.get(uid, ()), departed.get(uid, ()), now)
             is_held = told.state is SiteState.QUEUED and not told.message and waits.get(uid)
             return replace(told, message=waits[uid]) if is_held else told
 

@@ -10,6 +10,8 @@ from adapters.kubernetes.codec import CANCELLED, CONTAINER, CONTROLLER_UID, GIVE
 from adapters.kubernetes.script import CAUSE_GANG, CAUSE_WALLTIME, ENDED, LEFT
 from adapters.kubernetes.seen import Job, Pod, Terminated
 
+LOST_S = 15.0
+"""After the moment at which a pod on a lost node should have been gone."""
 PHASES = ("Pending", "Running", "Succeeded", "Failed")
 _OVER = ("Succeeded", "Failed")
 NEVER_PULLED = ("InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "CreateContainerConfigError")
@@ -87,10 +89,20 @@ def stuck(pod: Pod) -> tuple[str, bool]:
     return "", False
 
 
-def report_of(job: Job, pods: Collection[Pod], departed: Collection[Pod]) -> Report:
+def is_lost(pod: Pod, now: float) -> bool:
+    """Whether its node was given up, and has not told of its end since it should have been over. Kubernetes waits for that node
+    for ever; we do not, though what ran there may go on. `now` is in epoch seconds."""
+    gone_by = pod.metadata.deletion_timestamp
+    disruption = _disruption(pod)
+    is_given_up = disruption is not None and disruption[0] is EndReason.NODE_LOST
+    return not is_over(pod) and is_given_up and gone_by is not None and now > gone_by + LOST_S
+
+
+def report_of(job: Job, pods: Collection[Pod], departed: Collection[Pod], now: float = 0.0) -> Report:
     """The report of a Job: `pods` are those that are there, `departed` as they were last seen before they were removed."""
     tasks = job.spec.completions or 1
-    alive = [pod for pod in pods if not is_over(pod)]
+    lost = [pod for pod in pods if is_lost(pod, now)]
+    alive = [pod for pod in pods if not is_over(pod) and pod not in lost]
     ends = [end_of(pod) for pod in (*pods, *departed) if is_over(pod)]
     starts = {index_of(pod): at for pod in (*pods, *departed) if (at := started_at(pod)) is not None}
     began = max(starts.values()) if len(starts) >= tasks else None
@@ -107,7 +119,7 @@ def report_of(job: Job, pods: Collection[Pod], departed: Collection[Pod]) -> Rep
     is_told = job.status.has("Failed") is not None or len({end.index for end in ends}) >= tasks
     # only once the controller says that it has suspended the Job will it start no more of it
     is_stopped = {CANCELLED, GIVEN_UP} & job.metadata.annotations.keys() and job.status.has("Suspended") is not None
-    if alive or job.status.terminating or not (is_told or is_stopped):
+    if alive or job.status.terminating > len(lost) or not (is_told or is_stopped or lost):
         state = SiteState.RUNNING if began is not None else SiteState.QUEUED
         return _with(base, state, message="" if began is not None else _waits(job, alive))
     return _failed(job, base, ends, [*pods, *departed])

@@ -100,6 +100,17 @@ def test_a_node_that_was_lost_is_told_by_the_job_alone():
     assert (told.state, told.reason, told.message) == (SiteState.FAILED, EndReason.NODE_LOST, words)
 
 
+def test_a_task_on_a_lost_node_is_waited_for_until_it_should_have_been_gone():
+    pod = a_pod("Running", 0, runs(2), conditions=[LOST])
+    pod = pod.model_copy(update={"metadata": pod.metadata.model_copy(update={"deletion_timestamp": SECOND + 40})})
+    job = a_job(active=0, terminating=1)
+    assert report_of(job, [pod], [], SECOND + 54).state is SiteState.RUNNING
+    told = report_of(job, [pod], [], SECOND + 56)
+    assert (told.state, told.reason, told.started_at) == (SiteState.FAILED, EndReason.NODE_LOST, SECOND + 2)
+    peer = a_pod("Running", 1, runs(2))
+    assert report_of(a_job(tasks=2), [pod, peer], [], SECOND + 56).state is SiteState.RUNNING
+
+
 def test_a_gang_fails_by_its_first_cause_and_only_when_all_of_it_is_over():
     first = a_pod("Failed", 1, ended(7, "ended 7 100.00 103.00", end=5))
     peer = a_pod("Failed", 0, ended(143, "ended 143 100.00 102.00 gang", end=4))
