@@ -129,7 +129,7 @@ class KubernetesCluster:
             f"--kubeconfig={self.kubeconfig}", "--bind-address=127.0.0.1", f"--secure-port={port}",
             "--leader-elect-retry-period=500ms",
             "--leader-elect-lease-duration=120s", "--leader-elect-renew-deadline=110s",  # who loses its lease ends itself
-            "--kube-api-qps=60", "--kube-api-burst=120",
+            "--kube-api-qps=40", "--kube-api-burst=80",
         ]  # fmt: skip
         if name == "kube-controller-manager":
             command += [
@@ -156,6 +156,7 @@ class KubernetesCluster:
             str(built_binary()), f"--data-dir={self.folder / 'etcd'}", f"--listen-client-urls={client}",
             f"--advertise-client-urls={client}", f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}",
             f"--initial-cluster=default={peer}", "--log-level=error",
+            "--unsafe-no-fsync",  # what a killed process wrote is there: only a lost machine would take it
         ]  # fmt: skip
         self._run("etcd", command)
 
