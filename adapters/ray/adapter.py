@@ -46,7 +46,7 @@ from adapters.ray.codec import (
 from adapters.ray.errands import Errands
 from adapters.ray.logs import BEGIN_S, follow_log
 from adapters.ray.probe import probe
-from adapters.ray.reports import Told, is_worth_reading, report_of, told_in
+from adapters.ray.reports import Told, is_worth_reading, report_of, told_in, was_taken_too_soon
 from adapters.ray.rooms import Use, rooms_of
 from adapters.ray.settings import RaySettings, check, storage_mount
 from topology.site import Site
@@ -57,6 +57,9 @@ ALL = {"limit": "10000", "detail": "1"}
 HELD = {"filter_keys": "state", "filter_predicates": "!=", "filter_values": "REMOVED"}
 NODES, GROUPS, JOBS, USAGE = "/api/v0/nodes", "/api/v0/placement_groups", "/api/jobs/", "/api/cluster_status"
 LOG = "/api/v0/logs/file"
+DONE_S = 2.5
+"""How long after a job's end Ray may still take what it sees of its supervisor for the end of the next job of that name: it looks
+once a second."""
 LAST_LINES = "200"
 T = TypeVar("T")
 
@@ -131,6 +134,9 @@ class RayAdapter:
         deadline = _deadline(call)
         names = {run.name for run in runs}
         due = [job for job in await self._jobs(deadline) if job.name in names and self._is_ours(job) and job.is_over]
+        if any(abs(time.time() - (job.end_time or 0) / 1000) < DONE_S for job in due):
+            await asyncio.sleep(min(DONE_S, _left(deadline) / 2))
+        await self._errands.end_waiting([job.name for job in due if was_taken_too_soon(job)], _left(deadline))
         await _some_at_a_time(lambda job: self._unless_gone("DELETE", f"{JOBS}{job.name}", deadline), due)
 
     async def logs(self, run: RunRef, task: int, offset: int, follow: bool) -> AsyncIterator[bytes]:

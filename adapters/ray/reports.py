@@ -97,6 +97,13 @@ def report_of(job: Job, told: Told) -> Report:
             return replace(report, message=f"Ray says {unknown}")
 
 
+def was_taken_too_soon(job: Job) -> bool:
+    """Whether Ray took the end of an earlier job of this name, which was deleted a moment before, for the end of this one. Its
+    supervisor then never starts anything, and holds its place until somebody ends it."""
+    died = job.error_type == "JOB_SUPERVISOR_ACTOR_DIED" and "INTENDED_USER_EXIT" in (job.message or "")
+    return job.status == "FAILED" and died and job.driver_node_id is None
+
+
 def _ended(report: Report, job: Job, told: Told) -> Report:
     ended = _number((told.end or {}).get("ended")) or (job.end_time or 0) / 1000 or None
     if ended is not None and report.started_at is not None:
@@ -123,6 +130,9 @@ def _failed(report: Report, job: Job, told: Told) -> Report:
 
 
 def _failed_untold(report: Report, job: Job, message: str) -> Report:
+    if was_taken_too_soon(job):
+        words = "its name was taken again while Ray was not done with the job that had it before"
+        return replace(report, reason=EndReason.CLAIMED, message=words)
     if job.error_type in ("JOB_SUPERVISOR_ACTOR_DIED", "JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE"):
         if "ray.kill" in message:
             return replace(report, state=SiteState.CANCELLED)

@@ -171,6 +171,12 @@ def test_a_job_that_was_killed_while_it_waited_is_cancelled():
     assert (seen.state, seen.started_at, seen.reason) == (SiteState.CANCELLED, None, None)
 
 
+def test_a_name_that_was_taken_again_too_soon_is_a_second_start():
+    message = "Job supervisor actor died: ... Worker exit type: INTENDED_USER_EXIT Worker exit detail: exit_actor() is called."
+    seen = report(pending(status="FAILED", error_type="JOB_SUPERVISOR_ACTOR_DIED", message=message))
+    assert (seen.state, seen.reason, seen.started_at) == (SiteState.FAILED, EndReason.CLAIMED, None)
+
+
 def test_a_state_that_we_do_not_know_is_no_end():
     seen = report(job(status="HIBERNATING"))
     assert (seen.state, seen.message) == (SiteState.UNKNOWN, "Ray says HIBERNATING")
