@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import grp
 import os
 import pwd
 import shutil
@@ -23,7 +22,7 @@ STOP_S = 20.0
 PROGRAMS = ("munged", "slurmctld", "slurmd", "slurmrestd", "slurmdbd", "mariadbd", "mariadb-install-db", "sbatch", "sacct")
 NODES = (("cpu", 2, {}), ("gpu", 1, {"a100": 2, "h100": 1}))
 """Partition, nodes, GPUs of each. A node has 4 cpus and 8 GiB: what the contract's pools say."""
-REST_USER = "nobody"
+REST_USER = ("--reuid=nobody", "--regid=nogroup")
 """slurmrestd refuses to be root."""
 
 
@@ -144,7 +143,8 @@ class Cluster:
             apis = "openapi/slurmctld"
         command = ["slurmrestd", "-f", str(self.conf), "-a", "rest_auth/jwt", "-s", apis]
         if os.getuid() == 0:
-            command += ["-u", REST_USER, "-g", grp.getgrgid(pwd.getpwnam(REST_USER).pw_gid).gr_name]
+            # who changes user loses the wish to end with us, so it is made again after that
+            command = ["setpriv", *REST_USER, "--clear-groups", "--pdeathsig=TERM", *command]
         self._start("slurmrestd", [*command, f"127.0.0.1:{self.rest_port}"], SLURM_JWT="daemon")
         self._wait("slurmrestd", lambda: _listens(self.rest_port))
 
