@@ -182,7 +182,7 @@ class Rest:
             raise Unreachable(f"slurmrestd is asked too much ({response.status}): to be asked again after {again}")
         try:
             return json.loads(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             kind = response.headers.get("Content-Type", "no type")
             said = content[:80].decode(errors="replace")
             cure = "is rest.url a slurmrestd?"

@@ -74,7 +74,7 @@ def job_body(each: Submission, version: str) -> dict[str, Any]:
 def submit_outcome(status: int, reply: Any) -> Outcome:
     """What became of one submission. A job that has an id was taken, whatever is said beside it (of one that is held, an error);
     only what Slurm itself says no to is refused."""
-    if isinstance(reply, dict) and reply.get("job_id"):
+    if isinstance(reply, dict) and isinstance(reply.get("job_id"), int | str) and reply["job_id"]:
         return Accepted(str(reply["job_id"]))
     number, words = error_of(reply)
     if number in REFUSALS:

@@ -37,7 +37,7 @@ class Answer:
         """Raises Unreachable for what is not JSON."""
         try:
             return json.loads(self.body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             what = f"{self.kind or 'something else'}: {self.words[:80]!r}"
             raise Unreachable(f"not JSON but {what}; is this YARN's web address?") from error
 
@@ -46,7 +46,7 @@ class Answer:
         """The message of an exception of theirs, or how the body begins."""
         try:
             return str(json.loads(self.body)["RemoteException"]["message"])[:MOST_WORDS]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return self.body[:MOST_WORDS].decode("utf-8", "replace").strip()
 
 
@@ -90,7 +90,10 @@ class Web:
         answer = await self.manager("GET", path, **query)
         if answer.status != 200:
             raise Unreachable(f"{path}: {answer.status}: {answer.words}")
-        return answer.json
+        told = answer.json
+        if not isinstance(told, dict):
+            raise Unreachable(f"{path}: {answer.words[:80]!r} is nothing that YARN says")
+        return told
 
     async def active(self) -> Mapping[str, Any]:
         """What the active resource manager says of itself. One that has just started answers before it has read what it knows:
@@ -98,7 +101,9 @@ class Web:
         seen = []
         for _ in range(len(self._managers)):
             try:
-                told = (await self.listing("/info")).get("clusterInfo", {})
+                told = (await self.listing("/info")).get("clusterInfo")
+                if not isinstance(told, dict):
+                    raise Unreachable("/info: what answers is no resource manager")
                 if told.get("haState") == "ACTIVE":
                     return dict(told)
                 seen.append(f"{self._managers[0]} is {told.get('haState', 'in no known state')}")

@@ -15,7 +15,7 @@ from topology.site import Engine, Pool, Site, Storage
 TIME_S = 1.0
 LATE_S = 6.0
 """What a busy machine may take beyond the deadline."""
-MOST_SENT = 200 * 2**20
+MOST_SENT = 320 * 2**20
 REPLIES = sorted(WRONG)
 
 
