@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from dataclasses import dataclass
-from typing import Mapping, Sequence  # noqa: UP035 - runs on older Pythons
+from typing import Callable, Mapping, Sequence  # noqa: UP035 - runs on older Pythons
 
 from adapters.yarn.master.rpc import Connection, RemoteError
 from adapters.yarn.master.wire import (
@@ -149,8 +149,7 @@ class Scheduler:
         failed = [text(inner(parse(message), 2), 1) for message in messages(reply, 3)]
         return f"{node}: {failed[0][:500]}" if failed else ""
 
-    def _insist(self, done: object) -> None:
-        assert callable(done)
+    def _insist(self, done: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_S
         while not done():
             if time.monotonic() > deadline:
