@@ -247,7 +247,7 @@ async def in_time(storage, work=None):
     site = a_site("ams", storage)
     try:
         with pytest.raises(StorageError) as refusal:
-            await asyncio.wait_for(storages.measure(site, "corpus"), 20)
+            await asyncio.wait_for(storages.measure(site, "corpus"), 70)
         return str(refusal.value)
     finally:
         storages.close()
@@ -324,7 +324,7 @@ async def test_what_is_wrong_with_a_bucket_is_told_with_its_cure():
     store = object_store()
     assert "make the bucket" in await in_time(Storage("s3://no-such-bucket-here/x", options=s3_options(store)))
     (closed,) = ssh.free_ports(1)
-    away = s3_options(store, endpoint=f"http://127.0.0.1:{closed}", timeout_s=5)
+    away = s3_options(store, endpoint=f"http://127.0.0.1:{closed}", timeout_s=60)
     assert "see storage.options.endpoint" in await in_time(Storage("s3://fed/x", options=away))
 
 
