@@ -32,7 +32,7 @@ NODES = (
 """`POOLS`, one told by a label and one by a custom resource."""
 POOL_SETTINGS = {"cpu": {"labels": {"pool": "cpu"}}, "gpu": {"resource": "gpu-pool"}}
 GPU_SETTINGS = {"a100": {"counted": "a_100"}, "h100": {"counted": "h_100"}}
-IDLE_S = 60.0
+IDLE_S = 200.0
 
 
 def ray_cluster() -> RayCluster:

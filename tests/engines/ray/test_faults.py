@@ -1,0 +1,63 @@
+"""What Ray itself does to its jobs, on the real one."""
+
+from __future__ import annotations
+
+import pytest
+
+from adapters.base import EndReason, Refused, SiteState
+from tests.contract.adapters import CALL, LONG_S, Does, a_run, finish, over, ref, running
+from tests.contract.ray_kind import RayKind
+
+MISSING = RayKind.missing()
+pytestmark = [pytest.mark.engines, pytest.mark.skipif(bool(MISSING), reason=MISSING), pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+async def kind(tmp_path):
+    engine = RayKind(tmp_path)
+    yield engine
+    await engine.end()
+
+
+@pytest.fixture
+async def adapter(kind):
+    adapter = kind.adapter()
+    yield adapter
+    await adapter.close()
+
+
+async def test_somebody_elses_job_of_our_name_is_told_and_left_alone(kind, adapter):
+    run = a_run(kind)
+    theirs = {"entrypoint": "sleep 3600", "submission_id": run.name}
+    kind.cluster.ask("/api/jobs/", "POST", theirs)
+    outcome = (await adapter.submit([run], CALL))[run.name]
+    assert isinstance(outcome, Refused)
+    await adapter.cancel([ref(run)], CALL)
+    await adapter.forget([ref(run)], CALL)
+    seen = await adapter.observe([ref(run)], CALL)
+    assert (seen.reports, list(seen.foreign)) == ({}, [run.name])
+    status, job = kind.cluster.ask(f"/api/jobs/{run.name}")
+    assert (status, job["status"] in ("PENDING", "RUNNING")) == (200, True)
+    kind.cluster.ask(f"/api/jobs/{run.name}/stop", "POST")
+
+
+async def test_a_node_that_is_lost_under_a_gang_ends_the_gang(kind, adapter):
+    gang = a_run(kind, tasks=8, does=Does(LONG_S))  # both nodes of four cpus
+    await adapter.submit([gang], CALL)
+    await running(kind, adapter, gang)
+    kind.cluster.kill("node1")
+    try:
+        (report,) = await over(kind, adapter, gang)
+    finally:
+        kind.cluster.start()
+    assert (report.state, report.reason) == (SiteState.FAILED, EndReason.NODE_LOST)
+
+
+async def test_a_head_that_forgot_is_seen_by_its_life_and_nothing_starts_twice(kind, adapter):
+    run = a_run(kind, does=Does(LONG_S))
+    await adapter.submit([run], CALL)
+    before = await running(kind, adapter, run)
+    await kind.restart()
+    after = await adapter.observe([ref(run)], CALL)
+    assert (after.life != before.life, after.reports) == (True, {})
+    assert (await finish(kind, adapter, run)).reason is EndReason.CLAIMED
