@@ -6,7 +6,8 @@ import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -18,8 +19,8 @@ from adapters.base import Unreachable
 from adapters.kubernetes.settings import KubernetesSettings
 from adapters.secrets import SecretMissing
 
-MOST_BYTES = 64 * 2**20
-"""Of one reply: a page of 500 objects is a few MiB."""
+MOST_BYTES = 16 * 2**20
+"""Of one reply: a page of 250 objects is a few MiB."""
 MOST_LINE_BYTES = 8 * 2**20
 MERGE_PATCH = "application/merge-patch+json"
 Query = Mapping[str, str]
@@ -41,6 +42,20 @@ class Said(Exception):
         self.code, self.reason, self.message = code, reason, message
 
 
+@dataclass
+class _Login:
+    """Connections under one login, and how many requests use them now."""
+
+    session: RESTClientObject
+    configuration: Configuration
+    uses: int = 0
+
+    async def close_unused(self) -> None:
+        """Give the connections back, unless somebody still uses them."""
+        if not self.uses:
+            await self.session.close()
+
+
 class KubernetesClient:
     """One API server. It logs in with the first request, and again, once, when it is told that its login is no longer good."""
 
@@ -48,7 +63,7 @@ class KubernetesClient:
         self._settings = settings
         self.requests = 0
         """How many were sent so far."""
-        self._session: tuple[RESTClientObject, Configuration] | None = None
+        self._login: _Login | None = None
         self._opening = asyncio.Lock()
         self._is_closed = False
 
@@ -73,28 +88,34 @@ class KubernetesClient:
         """A reply that says yes, to be read by the caller, who sets the time it may take. Raises as `ask`, but for what happens
         while it is read."""
         what = f"{method} {path}"
-        response = await self._send(method, path, query, body, patch)
-        if response.status == 401:
-            # tokens and certificates expire: perhaps a newer one is where the last one was
-            response.close()
-            await self._log_in_again()
-            response = await self._send(method, path, query, body, patch)
-        async with response:
-            if response.status >= 300:
-                await _raise_no(what, response)
-            yield response
+        async with AsyncExitStack() as logins:
+            login = await logins.enter_async_context(self._logged_in())
+            response = await self._send(login, method, path, query, body, patch)
+            if response.status == 401:
+                # tokens and certificates expire: perhaps a newer one is where the last one was
+                response.close()
+                self._retire(login)
+                login = await logins.enter_async_context(self._logged_in())
+                response = await self._send(login, method, path, query, body, patch)
+            async with response:
+                if response.status >= 300:
+                    await _raise_no(what, response)
+                yield response
 
     async def close(self) -> None:
         """Give back connections."""
         self._is_closed = True
-        await self._log_in_again()
+        async with self._opening:
+            login, self._login = self._login, None
+        if login is not None:
+            await login.close_unused()
 
     async def _send(
-        self, method: str, path: str, query: Query | None, body: Any, patch: bool
+        self, login: _Login, method: str, path: str, query: Query | None, body: Any, patch: bool
     ) -> aiohttp.ClientResponse:
         """One request. Where the proof of what failed is, see `adapters/kubernetes/README.md`."""
         what = f"{method} {path}"
-        session, configuration = await self._logged_in()
+        session, configuration = login.session, login.configuration
         headers = {"Accept": "application/json", "Content-Type": MERGE_PATCH if patch else "application/json"}
         token = (await configuration.auth_settings()).get("BearerToken", {}).get("value")
         if token:
@@ -115,23 +136,31 @@ class KubernetesClient:
         assert isinstance(response, aiohttp.ClientResponse)
         return response
 
-    async def _logged_in(self) -> tuple[RESTClientObject, Configuration]:
+    @asynccontextmanager
+    async def _logged_in(self) -> AsyncIterator[_Login]:
+        """The login that all requests share. One that was retired is closed by the last that uses it."""
         async with self._opening:
             if self._is_closed:
                 raise Unreachable("the adapter was closed")
-            if self._session is None:
+            if self._login is None:
                 configuration = await self._configuration()
                 try:
-                    self._session = RESTClientObject(configuration), configuration
+                    self._login = _Login(RESTClientObject(configuration), configuration)
                 except (OSError, ssl.SSLError) as error:
                     raise Misconfigured(f"our certificate or the server's cannot be read: {error}") from error
-            return self._session
+            login = self._login
+            login.uses += 1
+        try:
+            yield login
+        finally:
+            login.uses -= 1
+            if login is not self._login:
+                await login.close_unused()
 
-    async def _log_in_again(self) -> None:
-        async with self._opening:
-            session, self._session = self._session, None
-        if session is not None:
-            await session[0].close()
+    def _retire(self, login: _Login) -> None:
+        """The server knows it no more: who comes next reads the settings anew."""
+        if self._login is login:
+            self._login = None
 
     async def _configuration(self) -> Configuration:
         """Address and login as they are now where the settings point to."""

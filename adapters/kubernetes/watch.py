@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=Thing)
 M = TypeVar("M", bound=BaseModel)
-PAGE = 500
+PAGE = 250
 LIST_S = 60.0
 WATCH_S = 300
 SILENCE_S = 150.0
@@ -119,7 +119,8 @@ class Watched(Generic[T]):
                 self._is_denied.set()  # trying again soon would not help
             log.debug("%s", self._failure)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), pause)
+                async with asyncio.timeout(pause):  # `wait_for` loses a cancellation that comes with the event
+                    await self._hurry.wait()
             self._hurry.clear()
             await asyncio.sleep(BACKOFF_S[0])
             pause = min(2 * pause, BACKOFF_S[1])

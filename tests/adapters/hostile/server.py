@@ -21,7 +21,8 @@ class Server:
     def __init__(self, wrong: Wrong) -> None:
         self._wrong = wrong
         self.requests = 0
-        self.bytes_sent = 0
+        self.longest_reply = 0
+        """Bytes of it that were taken."""
         self.url = ""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -71,9 +72,11 @@ async def never(server: Server, request: web.Request) -> web.StreamResponse:
 async def endless(server: Server, request: web.Request) -> web.StreamResponse:
     """JSON that begins well and does not end, as fast as it is read."""
     reply = await _begun(request, b'{"jobs": [')
+    sent = 0
     while True:
         await reply.write(CHUNK)
-        server.bytes_sent += len(CHUNK)
+        sent += len(CHUNK)
+        server.longest_reply = max(server.longest_reply, sent)
 
 
 async def dripping(server: Server, request: web.Request) -> web.StreamResponse:
