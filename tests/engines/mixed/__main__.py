@@ -23,7 +23,7 @@ from typing import Any
 from broker.client import Client
 from broker.demo.drive import Federation
 from broker.documents import parse_documents
-from tests.engines.mixed.check import faults, shape_of, write_inputs
+from tests.engines.mixed.check import faults, shape_of, write_storage
 from tests.engines.mixed.engines import Started, engines, missing
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "engines"
@@ -40,7 +40,7 @@ def say(began: float, text: str) -> None:
 
 async def play(root: Path, given: argparse.Namespace, sites: Mapping[str, Started], began: float) -> list[str]:
     """The whole story below `root`; what was wrong."""
-    write_inputs(root / "sites")
+    write_storage(root / "sites", sites)
     fed = Federation(root)
     try:
         await fed.start_broker()

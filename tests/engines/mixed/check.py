@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,15 @@ RESULTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
 """By shape: the output, and what is in its files."""
 
 
-def write_inputs(sites: Path) -> None:
-    """The two datasets, where the documents say that they lie."""
+def write_storage(folder: Path, sites: Iterable[str]) -> None:
+    """Each site's storage, and the two datasets where the documents say that they lie."""
+    for site in sites:
+        (folder / site).mkdir(parents=True)
     for site, name, texts in (("hpc", "corpus", TEXTS), ("cloud", "numbers", NUMBERS)):
-        folder = sites / site / name
-        folder.mkdir(parents=True)
+        place = folder / site / name
+        place.mkdir()
         for part, text in texts.items():
-            (folder / part).write_text(text)
+            (place / part).write_text(text)
 
 
 def shape_of(job: Mapping[str, Any]) -> str:
