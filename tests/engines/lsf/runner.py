@@ -47,6 +47,8 @@ def start(job) -> int:
     try:
         os.setsid()
         signal.pthread_sigmask(signal.SIG_SETMASK, set())
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_DFL)  # whoever was started in the background by a shell ignores them
         own = os.getcwd()
         point(0, job["input"] or "/dev/null", os.O_RDONLY)
         point(1, f"{own}/out", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
