@@ -12,6 +12,7 @@ from tests.adapters.hostile.server import WRONG, serving
 from topology.resources import Resources
 from topology.site import Engine, Pool, Site, Storage
 
+pytestmark = pytest.mark.engines  # minutes of waiting: with the engines, not before every commit
 TIME_S = 1.0
 LATE_S = 6.0
 """What a busy machine may take beyond the deadline."""
