@@ -352,7 +352,10 @@ def test_an_outage_is_never_taken_for_nothing_there(tmp_path):
 
 
 async def test_one_site_that_hangs_holds_up_no_other(tmp_path):
-    stuck, fine = a_site("stuck", Storage("file:///srv", options={"timeout_s": 0.3})), a_site("fine", Storage(f"file://{tmp_path}"))
+    stuck, fine = (
+        a_site("stuck", Storage("file:///srv", options={"timeout_s": 0.3})),
+        a_site("fine", Storage(f"file://{tmp_path}")),
+    )
     storages, wake = SiteStorages(threads=2), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -386,5 +389,3 @@ def test_an_extra_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(CannotOpen, match=r"pip install 'fedbroker\[s3\]'"):
         opened(Storage("s3://fed/x", options={"endpoint": "http://127.0.0.1:1"}))
-
-

@@ -174,8 +174,8 @@ def test_what_is_shown_can_be_put_again(model):
     assert to(parse_json(model, json.dumps(shown).encode())) == value
 
 
-SPARK = b'''{"name": "count", "image": "tools:1",
-  "spark": {"file": "a.jar", "main_class": "org.Count", "arguments": ["1"], "conf": {"a": "b"}}}'''
+SPARK = b"""{"name": "count", "image": "tools:1",
+  "spark": {"file": "a.jar", "main_class": "org.Count", "arguments": ["1"], "conf": {"a": "b"}}}"""
 
 
 def test_a_job_that_is_shown_can_be_handed_in_again():
@@ -226,7 +226,12 @@ def test_a_job_that_is_shown_can_be_handed_in_again():
         (LINK + "pools: [cpu]\n", "pools", 5, "is no field here: use one of from, to"),
         (SITE.replace("pools: [", "pools: [cpu, "), "pools.0", 4, "'cpu' is no mapping: give it name, nodes"),
         (SITE.replace("file:///srv/ams", "gs://bucket"), "storage.url", 5, "gs:// is not supported: use file:// or sftp://"),
-        (SITE.replace("file:///srv/ams", "/srv/ams"), "storage.url", 5, "use file:// or sftp:// or webhdfs:// or s3://, such as file:///srv/ams"),
+        (
+            SITE.replace("file:///srv/ams", "/srv/ams"),
+            "storage.url",
+            5,
+            "use file:// or sftp:// or webhdfs:// or s3://, such as file:///srv/ams",
+        ),
         (SITE.replace("file:///srv/ams", "file:///srv/../etc"), "storage.url", 5, "use the absolute path"),
         (SITE.replace("file:///srv/ams", "file://host/srv"), "storage.url", 5, "without a host"),
         (SITE.replace("file:///srv/ams", "file:///"), "storage.url", 5, "path of a folder"),
