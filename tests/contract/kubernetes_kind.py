@@ -16,7 +16,8 @@ from adapters.kinds import open_adapter
 from adapters.kubernetes.adapter import KubernetesAdapter
 from adapters.kubernetes.codec import FEDERATION
 from broker.store.embedded import free_ports
-from tests.contract.adapters import POOLS, Does
+from tests.contract.adapters import POOLS
+from tests.contract.program_kind import ProgramKind
 from tests.engines.kubernetes.cluster import KubernetesCluster, missing
 from tests.engines.kubernetes.images import HOST
 from tests.engines.kubernetes.node import NodeSpec
@@ -46,13 +47,12 @@ def started(folder: Path) -> KubernetesCluster:
     return KubernetesCluster(folder, NODES)
 
 
-class KubernetesKind:
+class KubernetesKind(ProgramKind):
     """The cluster of this session, and a federation of the test's own in it."""
 
     name = "kubernetes"
     is_real = True
     capabilities = KubernetesAdapter.capabilities
-    runs_programs = True
     patience_s = 60.0  # the kubelet looks once a second, and a busy machine has three of them
     probe_timeout_s = 30.0
     terminates_with = (signal.SIGTERM, signal.SIGKILL, None)
@@ -62,12 +62,9 @@ class KubernetesKind:
         return missing()
 
     def __init__(self, folder: Path) -> None:
+        super().__init__(folder, gates="storage/.gates")
         self.cluster = running("kubernetes", started)
         self.federation = f"f{secrets.token_hex(3)}"
-        self.storage = folder / "storage"
-        self.storage.mkdir()
-        self._gates = self.storage / ".gates"
-        self._gates.mkdir()
 
     def adapter(self, federation: str | None = None) -> SiteAdapter:
         return self.open(federation)
@@ -81,27 +78,6 @@ class KubernetesKind:
     def counted(self) -> tuple[SiteAdapter, Callable[[], int]]:
         adapter = self.open()
         return adapter, lambda: adapter.client.requests
-
-    def program(self, run: str, does: Does) -> tuple[str, ...]:
-        parts = [f"printf %s '{does.output}'"]
-        parts += [f"sleep {does.seconds}"] if does.seconds else []
-        parts += [f"while [ ! -e {self._gates / run} ]; do sleep 0.05; done"] if does.waits else []
-        parts += [f"kill -{does.signal:d} $$" if does.signal else f"exit {does.exit_code}"]
-        return ("sh", "-c", "; ".join(parts))
-
-    def let_go(self, run: str) -> None:
-        (self._gates / run).touch()
-
-    def claim(self, path: str) -> None:
-        target = self.storage / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text("given up by the broker\n")
-
-    def has_claim(self, path: str) -> bool:
-        return (self.storage / path).exists()
-
-    async def pause(self) -> None:
-        await asyncio.sleep(0.05)
 
     async def restart(self) -> None:
         self.cluster.kill_control()
@@ -133,11 +109,8 @@ class KubernetesKind:
             case Layer.SCHEDULER:
                 yield self.open(namespace="nowhere")
             case Layer.STORAGE:
-                away = self.storage.rename(self.storage.with_name("away"))
-                try:
+                with self.without_storage():
                     yield self.open()
-                finally:
-                    away.rename(self.storage)
 
     async def end(self) -> None:
         """What this test left is removed; that which takes room from the next is waited for."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -15,7 +14,8 @@ import asyncssh
 from adapters.base import Layer, SiteAdapter
 from adapters.kinds import open_adapter
 from broker.store.embedded import free_ports
-from tests.contract.adapters import POOLS, Does
+from tests.contract.adapters import POOLS
+from tests.contract.program_kind import ProgramKind
 from tests.engines.lsf.cluster import A100, H100, TWO_POOLS, LsfCluster
 from topology.site import Engine, Pool, Site, Storage
 
@@ -26,26 +26,19 @@ def _site(storage: Path, pools: Sequence[Pool] = POOLS, **settings: Any) -> Site
     return Site("lsf", Engine("lsf", settings), tuple(pools), Storage(f"file://{storage}"))
 
 
-class LsfKind:
+class LsfKind(ProgramKind):
     """A cluster of its own below `folder`: our stand-in, whose commands are called on this machine."""
 
     name = "lsf"
     is_real = False
     capabilities = open_adapter(_site(Path("/srv/lsf")), "fed").capabilities
-    runs_programs = True
+    pause_s = 0.1
     terminates_with = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL, None)
     federation = "fed"
 
-    @staticmethod
-    def missing() -> str:
-        return ""
-
     def __init__(self, folder: Path) -> None:
-        self.storage = folder / "storage"
-        self.storage.mkdir()
+        super().__init__(folder)
         self._folder = folder
-        self._gates = folder / "gates"
-        self._gates.mkdir()
         self.cluster = LsfCluster(folder, replace(TWO_POOLS, max_pack_jobs=PACK)).start()
 
     def adapter(self, federation: str | None = None) -> SiteAdapter:
@@ -54,27 +47,6 @@ class LsfKind:
     def counted(self) -> tuple[SiteAdapter, Callable[[], int]]:
         before = self.cluster.calls
         return self.adapter(), lambda: self.cluster.calls - before
-
-    def program(self, run: str, does: Does) -> tuple[str, ...]:
-        parts = [f"printf %s '{does.output}'"]
-        parts += [f"sleep {does.seconds}"] if does.seconds else []
-        parts += [f"while [ ! -e {self._gates / run} ]; do sleep 0.05; done"] if does.waits else []
-        parts += [f"kill -{does.signal} $$" if does.signal else f"exit {does.exit_code}"]
-        return ("sh", "-c", "; ".join(parts))
-
-    def let_go(self, run: str) -> None:
-        (self._gates / run).touch()
-
-    def claim(self, path: str) -> None:
-        target = self.storage / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text("given up by the broker\n")
-
-    def has_claim(self, path: str) -> bool:
-        return (self.storage / path).exists()
-
-    async def pause(self) -> None:
-        await asyncio.sleep(0.1)
 
     async def restart(self) -> None:
         self.cluster.kill_mbatchd()
@@ -98,11 +70,8 @@ class LsfKind:
                 yield self._open()
                 self.cluster.start_mbatchd()
             case Layer.STORAGE:
-                away = self.storage.rename(self.storage.with_name("away"))
-                try:
+                with self.without_storage():
                     yield self._open()
-                finally:
-                    away.rename(self.storage)
 
     async def end(self) -> None:
         self.cluster.stop()

@@ -15,29 +15,24 @@ from adapters.kinds import open_adapter
 from adapters.process.adapter import ProcessAdapter, shut_down
 from adapters.process.client import Connection, EngineClient, gone
 from adapters.process.settings import ProcessSettings, config_of
-from tests.contract.adapters import POOLS, Does
+from tests.contract.adapters import POOLS
+from tests.contract.program_kind import ProgramKind
 from topology.site import Engine, Pool, Site, Storage
 
 
-class ProcessKind:
+class ProcessKind(ProgramKind):
     """A daemon of its own below `folder`, started by the first call."""
 
     name = "process"
     is_real = False
     capabilities = ProcessAdapter.capabilities
-    runs_programs = True
+    gate_poll_s = 0.02
+    pause_s = 0.01
     terminates_with = (signal.SIGTERM, signal.SIGKILL)
     federation = "fed"
 
-    @staticmethod
-    def missing() -> str:
-        return ""
-
     def __init__(self, folder: Path) -> None:
-        self.storage = folder / "storage"
-        self.storage.mkdir()
-        self._gates = folder / "gates"
-        self._gates.mkdir()
+        super().__init__(folder)
         self._state = folder / "engine"
 
     def adapter(self, federation: str | None = None) -> SiteAdapter:
@@ -48,27 +43,6 @@ class ProcessKind:
         settings = ProcessSettings.model_validate(site.engine.settings)
         client = _CountingClient(config_of(site, settings), settings.autostart)
         return ProcessAdapter(client, self.federation), lambda: client.requests
-
-    def program(self, run: str, does: Does) -> tuple[str, ...]:
-        parts = [f"printf %s '{does.output}'"]
-        parts += [f"sleep {does.seconds}"] if does.seconds else []
-        parts += [f"while [ ! -e {self._gates / run} ]; do sleep 0.02; done"] if does.waits else []
-        parts += [f"kill -{does.signal} $$" if does.signal else f"exit {does.exit_code}"]
-        return ("sh", "-c", "; ".join(parts))
-
-    def let_go(self, run: str) -> None:
-        (self._gates / run).touch()
-
-    def claim(self, path: str) -> None:
-        target = self.storage / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text("given up by the broker\n")
-
-    def has_claim(self, path: str) -> bool:
-        return (self.storage / path).exists()
-
-    async def pause(self) -> None:
-        await asyncio.sleep(0.01)
 
     async def restart(self) -> None:
         await self._kill()
@@ -97,11 +71,8 @@ class ProcessKind:
             case Layer.SCHEDULER:
                 yield self._open(POOLS[:1], autostart=False)
             case Layer.STORAGE:
-                away = self.storage.rename(self.storage.with_name("away"))
-                try:
+                with self.without_storage():
                     yield self._open()
-                finally:
-                    away.rename(self.storage)
 
     async def end(self) -> None:
         await shut_down(self._state)

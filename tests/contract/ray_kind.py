@@ -19,7 +19,8 @@ from adapters.ray.adapter import RayAdapter, open_ray
 from adapters.ray.client import RayClient
 from adapters.ray.settings import RaySettings
 from broker.store.embedded import free_ports
-from tests.contract.adapters import CALL, POOLS, Does
+from tests.contract.adapters import CALL, POOLS
+from tests.contract.program_kind import ProgramKind
 from tests.engines.ray.cluster import NodeSpec, RayCluster, missing
 from tests.engines.running import running
 from topology.site import Engine, Site, Storage
@@ -43,13 +44,13 @@ def ray_cluster() -> RayCluster:
     return cluster
 
 
-class RayKind:
+class RayKind(ProgramKind):
     """A cluster that all tests share; storage and federation are of each test alone."""
 
     name = "ray"
     is_real = True
     capabilities = RayAdapter.capabilities
-    runs_programs = True
+    pause_s = 0.1
     terminates_with = (signal.SIGTERM, signal.SIGKILL, None)
     keeps_what_it_accepts = False
     runs_outlive_a_kill = False
@@ -60,12 +61,9 @@ class RayKind:
         return missing()
 
     def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
         self.federation = f"f{secrets.token_hex(4)}"
         self.cluster = ray_cluster()
-        self.storage = folder / "storage"
-        self.storage.mkdir()
-        self._gates = folder / "gates"
-        self._gates.mkdir()
         self._token = folder / "token"
         self._token.write_text(self.cluster.token)
         self._federations = {self.federation}
@@ -79,27 +77,6 @@ class RayKind:
         client = _CountingClient(RaySettings.model_validate(site.engine.settings))
         adapter = RayAdapter(site, RaySettings.model_validate(site.engine.settings), self.federation, client)
         return adapter, lambda: client.requests
-
-    def program(self, run: str, does: Does) -> tuple[str, ...]:
-        parts = [f"printf %s '{does.output}'"]
-        parts += [f"sleep {does.seconds}"] if does.seconds else []
-        parts += [f"while [ ! -e {self._gates / run} ]; do sleep 0.05; done"] if does.waits else []
-        parts += [f"kill -{does.signal} $$" if does.signal else f"exit {does.exit_code}"]
-        return ("sh", "-c", "; ".join(parts))
-
-    def let_go(self, run: str) -> None:
-        (self._gates / run).touch()
-
-    def claim(self, path: str) -> None:
-        target = self.storage / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text("given up by the broker\n")
-
-    def has_claim(self, path: str) -> bool:
-        return (self.storage / path).exists()
-
-    async def pause(self) -> None:
-        await asyncio.sleep(0.1)
 
     async def restart(self) -> None:
         await asyncio.to_thread(self.cluster.kill, *self.cluster.names)
@@ -131,11 +108,8 @@ class RayKind:
             case Layer.SCHEDULER:
                 yield self._open({"pools": {"cpu": {"labels": {"pool": "of-last-year"}}}})
             case Layer.STORAGE:
-                away = self.storage.rename(self.storage.with_name("away"))
-                try:
+                with self.without_storage():
                     yield self._open()
-                finally:
-                    away.rename(self.storage)
 
     async def end(self) -> None:
         """Ray starts what waits as soon as there is room: nothing of this test may be left to the next."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,19 @@ from adapters.slurm.commandline import CommandLine
 from adapters.slurm.rest import Rest
 from adapters.slurm.settings import SlurmSettings
 from broker.store.embedded import free_ports
-from tests.contract.adapters import POOLS, Does
+from tests.contract.adapters import POOLS
+from tests.contract.program_kind import ProgramKind
 from tests.engines.running import running
 from tests.engines.slurm.cluster import Cluster, missing, missing_newer, newer_tree
 from topology.site import Engine, Site, Storage
 
 
-class _SlurmKind:
+class _SlurmKind(ProgramKind, ABC):
     """A cluster that all tests share; storage and federation are of each test alone."""
 
-    name = ""
     is_real = True
-    runs_programs = True
+    sleep = "exec sleep"  # a shell that waits for it would say that it was terminated
+    gate_poll_s = 0.02
     terminates_with = (signal.SIGTERM, signal.SIGKILL)
     time_step_s = 1.0
     patience_s = 60.0
@@ -42,39 +43,14 @@ class _SlurmKind:
         return missing()
 
     def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
         self.federation = f"f{secrets.token_hex(4)}"
         self.cluster = self._cluster()
-        self.storage = folder / "storage"
-        self.storage.mkdir()
         for part in (folder, *folder.parents[:2]):
             part.chmod(0o755)
-        self._gates = folder / "gates"
-        self._gates.mkdir()
 
     def adapter(self, federation: str | None = None) -> SiteAdapter:
         return self._open(federation=federation)
-
-    def program(self, run: str, does: Does) -> tuple[str, ...]:
-        parts = [f"printf %s '{does.output}'"]
-        parts += [f"while [ ! -e {self._gates / run} ]; do sleep 0.02; done"] if does.waits else []
-        if does.seconds:
-            parts += [f"exec sleep {does.seconds}"]  # a shell that waits for it would say that it was terminated
-        parts += [f"kill -{does.signal} $$" if does.signal else f"exit {does.exit_code}"]
-        return ("sh", "-c", "; ".join(parts))
-
-    def let_go(self, run: str) -> None:
-        (self._gates / run).touch()
-
-    def claim(self, path: str) -> None:
-        target = self.storage / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text("given up by the broker\n")
-
-    def has_claim(self, path: str) -> bool:
-        return (self.storage / path).exists()
-
-    async def pause(self) -> None:
-        await asyncio.sleep(0.05)
 
     async def restart(self) -> None:
         """A kill before the state is saved loses jobs: `tests/engines/slurm/test_faults.py` shows it."""
@@ -101,11 +77,8 @@ class _SlurmKind:
                     self.cluster.start_controller()
                     self.cluster.wait_idle()
             case Layer.STORAGE:
-                away = self.storage.rename(self.storage.with_name("away"))
-                try:
+                with self.without_storage():
                     yield self._open()
-                finally:
-                    away.rename(self.storage)
             case _:
                 async with self._no_way_in(layer) as adapter:
                     yield adapter
@@ -122,14 +95,17 @@ class _SlurmKind:
         model = SlurmSettings.model_validate(settings or self._settings())
         return open_slurm(self.site, model, federation or self.federation)
 
+    @abstractmethod
     def _cluster(self) -> Cluster:
-        raise NotImplementedError
+        """The cluster, started."""
 
+    @abstractmethod
     def _settings(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """Of the site, as a worked example would give them."""
 
-    def _no_way_in(self, layer: Layer) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def _no_way_in(self, layer: Layer) -> AbstractAsyncContextManager[SiteAdapter]:
+        """While it lasts this layer fails, which is `REACH` or `LOGIN`, for the adapter that is given."""
 
 
 class SlurmCliKind(_SlurmKind):

@@ -17,7 +17,8 @@ from adapters.yarn.adapter import YarnAdapter
 from adapters.yarn.client import Opened, Web
 from adapters.yarn.settings import YarnSettings
 from broker.store.embedded import free_ports
-from tests.contract.adapters import POOLS, Does
+from tests.contract.adapters import POOLS
+from tests.contract.program_kind import ProgramKind
 from tests.contract.reserving import Ids, ReservingAdapter
 from tests.engines.running import running
 from tests.engines.yarn.cluster import YarnCluster, missing
@@ -25,13 +26,12 @@ from tests.engines.yarn.configuration import Node
 from topology.site import Engine, Site, Storage
 
 
-class YarnKind:
+class YarnKind(ProgramKind):
     """Storage and federation are of each test alone."""
 
     name = "yarn"
     is_real = True
     capabilities = YarnAdapter.capabilities
-    runs_programs = True
     terminates_with = (None,)
     patience_s = 90.0
 
@@ -40,12 +40,9 @@ class YarnKind:
         return missing()
 
     def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
         self.federation = f"f{secrets.token_hex(4)}"
         self.cluster = running("yarn", started)
-        self.storage = folder / "storage"
-        self.storage.mkdir()
-        self._gates = folder / "gates"
-        self._gates.mkdir()
         self._ids = Ids()
 
     def adapter(self, federation: str | None = None, **settings: Any) -> SiteAdapter:
@@ -58,27 +55,6 @@ class YarnKind:
     def counted(self) -> tuple[SiteAdapter, Callable[[], int]]:
         web = _CountingWeb(self._settings())
         return ReservingAdapter(self._open(web=web), self._ids), lambda: web.requests
-
-    def program(self, run: str, does: Does) -> tuple[str, ...]:
-        parts = [f"printf %s '{does.output}'"]
-        parts += [f"sleep {does.seconds}"] if does.seconds else []
-        parts += [f"while [ ! -e {self._gates / run} ]; do sleep 0.05; done"] if does.waits else []
-        parts += [f"kill -{does.signal} $$" if does.signal else f"exit {does.exit_code}"]
-        return ("sh", "-c", "; ".join(parts))
-
-    def let_go(self, run: str) -> None:
-        (self._gates / run).touch()
-
-    def claim(self, path: str) -> None:
-        target = self.storage / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text("given up by the broker\n")
-
-    def has_claim(self, path: str) -> bool:
-        return (self.storage / path).exists()
-
-    async def pause(self) -> None:
-        await asyncio.sleep(0.05)
 
     async def restart(self) -> None:
         self.cluster.manager.end()
@@ -104,11 +80,8 @@ class YarnKind:
             case Layer.SCHEDULER:
                 yield self._open(queue="nowhere")
             case Layer.STORAGE:
-                away = self.storage.rename(self.storage.with_name("away"))
-                try:
+                with self.without_storage():
                     yield self._open()
-                finally:
-                    away.rename(self.storage)
 
     async def end(self) -> None:
         await asyncio.to_thread(self.cluster.end_apps)
