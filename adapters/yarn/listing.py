@@ -158,7 +158,8 @@ class _Node:
         try:
             memory, used_memory = float(fields["availMemoryMB"]), float(fields["usedMemoryMB"])
             cpus, used_cpus = float(fields["availableVirtualCores"]), float(fields["usedVirtualCores"])
-            free, used = (_counted(fields.get(key), gpus, settings) for key in ("availableResource", "usedResource"))
+            # absent while the scheduler has not heard of a node that has just registered, which has nothing to give then
+            free, used = (_counted(fields.get(key) or {}, gpus, settings) for key in ("availableResource", "usedResource"))
             address = str(fields["nodeHTTPAddress"])
         except (KeyError, TypeError, ValueError) as error:
             raise Unreachable(f"the resource manager's list of nodes makes no sense: {error!r}") from error

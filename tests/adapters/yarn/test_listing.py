@@ -150,6 +150,13 @@ def test_a_node_that_does_not_run_has_no_room():
     assert rooms_of(nodes, [], SITE, SETTINGS)["cpu"] == Room.of([(Resources(4, 4), 1)])
 
 
+def test_a_node_that_has_just_registered_has_no_room_yet():
+    # as recorded just after a restart: in the list of nodes, and not yet in the scheduler's
+    early = {key: value for key, value in node("n2:8042", 0, 0).items() if not key.endswith("Resource")}
+    nodes = nodes_of({"nodes": {"node": [node("n1:8042", 4, 0), early]}})
+    assert rooms_of(nodes, [], SITE, SETTINGS)["cpu"].fit(Resources(1)) == 4
+
+
 @pytest.mark.parametrize("listing", [{"apps": {"app": [{"id": "a"}]}}, [], "text", {"apps": {"app": app(launchTime="soon")}}])
 def test_a_listing_that_makes_no_sense_is_no_listing(listing):
     with pytest.raises(Unreachable):
