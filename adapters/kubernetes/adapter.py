@@ -7,9 +7,9 @@ import logging
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from adapters.base import (
     Accepted,
@@ -29,6 +29,7 @@ from adapters.base import (
     Unknown,
     Unreachable,
 )
+from adapters.calls import deadline_of, each, seconds_left, submit_each
 from adapters.kubernetes.client import Denied, KubernetesClient, Said
 from adapters.kubernetes.codec import (
     CANCELLED,
@@ -76,8 +77,6 @@ IN_FLIGHT = 16
 REFUSALS = (400, 403, 404, 413, 422)
 """The object was looked at and turned away: https://kubernetes.io/docs/reference/using-api/api-concepts/"""
 LOGS_BEGIN_S = 10.0
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 class KubernetesAdapter:
@@ -121,26 +120,13 @@ class KubernetesAdapter:
 
     async def submit(self, runs: Sequence[Run], call: Call) -> Mapping[RunName, Outcome]:
         """See `SiteAdapter.submit`: one request per run, some at a time."""
-        deadline = _deadline(call)
-        outcomes: dict[RunName, Outcome] = {}
-        failures: list[Unreachable] = []
-
-        async def create(run: Run) -> None:
-            try:
-                outcomes[run.name] = await self._create(run, deadline)
-            except Unreachable as error:
-                failures.append(error)
-                outcomes[run.name] = Unknown(str(error))
-
-        await _some_at_a_time(create, runs)
-        if failures and len(failures) == len(runs):
-            raise failures[0]
-        return outcomes
+        deadline = deadline_of(call)
+        return await submit_each(lambda run: self._create(run, deadline), runs, IN_FLIGHT)
 
     async def observe(self, known: Collection[RunRef], call: Call) -> Observation:
         """See `SiteAdapter.observe`. One small request, which shows that the server answers; all else is kept by watches. Runs
         that are known and not there cost a listing, so that they are not taken for gone because a watch is late."""
-        deadline = _deadline(call)
+        deadline = deadline_of(call)
         await self._ready(deadline)
         life = await self._reach(deadline)
         began = time.time()
@@ -161,18 +147,18 @@ class KubernetesAdapter:
     async def cancel(self, runs: Collection[RunRef], call: Call) -> None:
         """See `SiteAdapter.cancel`. What has not started is suspended; what runs ends by a deadline of its pods, so that its
         output stays to be read."""
-        deadline = _deadline(call)
+        deadline = deadline_of(call)
         await self._ready(deadline)
         jobs = self._our_jobs()
         reports = self._reports(jobs)
         due = [jobs[ref.name] for ref in runs if ref.name in jobs and not reports[ref.name].state.is_over]
-        await _some_at_a_time(lambda job: self._stop(job, CANCELLED, "asked to stop", deadline), due)
+        await each(lambda job: self._stop(job, CANCELLED, "asked to stop", deadline), due, IN_FLIGHT)
         if not due:
             await self._reach(deadline)
 
     async def forget(self, runs: Collection[RunRef], call: Call) -> None:
         """See `SiteAdapter.forget`: the Job and its pods, with their output, are removed."""
-        deadline = _deadline(call)
+        deadline = deadline_of(call)
         await self._ready(deadline)
         jobs = self._our_jobs()
         reports = self._reports(jobs)
@@ -184,7 +170,7 @@ class KubernetesAdapter:
             self._jobs[meta.namespace].forget(job.key, meta.uid)
 
         due = [jobs[ref.name] for ref in runs if ref.name in jobs and reports[ref.name].state.is_over]
-        await _some_at_a_time(remove, due)
+        await each(remove, due, IN_FLIGHT)
 
     async def logs(self, run: RunRef, task: int, offset: int, follow: bool) -> AsyncIterator[bytes]:
         """See `SiteAdapter.logs`. Kubernetes counts no bytes: what comes before `offset` is read and thrown away."""
@@ -219,7 +205,7 @@ class KubernetesAdapter:
         namespace = self._settings.namespace_of(run.tenant)
         try:
             thing = object_of(run, self._site, self._settings, secrets.token_hex(8))
-            raw = await self.client.ask("POST", self._resource.path(namespace), _left(deadline), body=thing)
+            raw = await self.client.ask("POST", self._resource.path(namespace), seconds_left(deadline), body=thing)
         except Said as said:
             if said.code == 409:
                 return await self._adopt(run, namespace, deadline)
@@ -233,7 +219,7 @@ class KubernetesAdapter:
         """The object that has the run's name, if it is the run's own."""
         path = self._resource.path(namespace, run.name)
         try:
-            raw = await self.client.ask("GET", path, _left(deadline))
+            raw = await self.client.ask("GET", path, seconds_left(deadline))
         except Said as said:
             return Unknown(f"its name was taken a moment ago, and now: {said}")
         job = read(self._model, raw, path)
@@ -275,7 +261,7 @@ class KubernetesAdapter:
         """The answer; None where the object is gone, or is another one of that name by now. Raises Unreachable."""
         try:
             answer: Mapping[str, object] = await self.client.ask(
-                method, path, _left(deadline), body=body, patch=method == "PATCH"
+                method, path, seconds_left(deadline), body=body, patch=method == "PATCH"
             )
             return answer
         except Said as said:
@@ -306,11 +292,12 @@ class KubernetesAdapter:
                     for words, is_for_ever in [stuck(pod)]
                     if words and (is_for_ever or now - (pod.metadata.creation_timestamp or now) > self._settings.start_patience_s)
                 ][:1]
-        await _some_at_a_time(lambda each: self._stop(each[0], GIVEN_UP, each[1], deadline), due)
+        await each(lambda one: self._stop(one[0], GIVEN_UP, one[1], deadline), due, IN_FLIGHT)
 
     async def _ready(self, deadline: float) -> None:
         """Returns once every watch has what the server has. Raises Unreachable."""
-        waiting = [watched.ready(_left(deadline)) for watched in self._watched() if not watched.is_fresh]
+        left = seconds_left(deadline)
+        waiting = [watched.ready(left) for watched in self._watched() if not watched.is_fresh]
         results = await asyncio.gather(*waiting, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
@@ -321,14 +308,14 @@ class KubernetesAdapter:
         path = NAMESPACES.path(None, self._settings.namespace)
         try:
             if self._may_see_namespace:
-                return read(Thing, await self.client.ask("GET", path, _left(deadline)), path).metadata.uid
+                return read(Thing, await self.client.ask("GET", path, seconds_left(deadline)), path).metadata.uid
         except Denied:
             self._may_see_namespace = False
         except Said as said:
             raise Unreachable(f"namespace {self._settings.namespace}: {said}") from said
         query = {"labelSelector": f"{FEDERATION}={self._federation}", "limit": "1"}
         try:
-            await self.client.ask("GET", self._resource.path(self._settings.namespace), _left(deadline), query)
+            await self.client.ask("GET", self._resource.path(self._settings.namespace), seconds_left(deadline), query)
         except Said as said:
             raise Unreachable(f"namespace {self._settings.namespace}: {said}") from said
         return ""
@@ -339,7 +326,7 @@ class KubernetesAdapter:
             query = {"labelSelector": f"{FEDERATION}={self._federation}", "limit": str(PAGE)}
             while True:
                 try:
-                    answer = await self.client.ask("GET", self._resource.path(namespace), _left(deadline), query)
+                    answer = await self.client.ask("GET", self._resource.path(namespace), seconds_left(deadline), query)
                 except Said as said:
                     raise Unreachable(f"GET {self._resource.path(namespace)}: {said}") from said
                 page = read(Page, answer, self._resource.path(namespace))
@@ -409,30 +396,6 @@ class KubernetesAdapter:
     def _watched(self) -> list[Watched[Any]]:
         rooms = [watched for watched in (self._nodes, self._others, self._queues, *self._local) if watched is not None]
         return [*self._jobs.values(), *self._pods.values(), *self._workloads, *rooms]
-
-
-async def _some_at_a_time(act: Callable[[V], Awaitable[None]], things: Collection[V]) -> None:
-    """Act on each, `IN_FLIGHT` at once; the first failure ends the others."""
-    room = asyncio.Semaphore(IN_FLIGHT)
-
-    async def one(thing: V) -> None:
-        async with room:
-            await act(thing)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for thing in things:
-                group.create_task(one(thing))
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-
-
-def _deadline(call: Call) -> float:
-    return time.monotonic() + call.timeout_s
-
-
-def _left(deadline: float) -> float:
-    return max(deadline - time.monotonic(), 0.001)
 
 
 def open_kubernetes(site: Site, settings: KubernetesSettings, federation: str) -> KubernetesAdapter:

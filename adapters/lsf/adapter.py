@@ -24,6 +24,7 @@ from adapters.base import (
     Unknown,
     Unreachable,
 )
+from adapters.calls import deadline_of, seconds_left
 from adapters.commands import Commands, both, open_commands, probe_login
 from adapters.lsf.client import LOG_BYTES, LsfClient, NotInstalled
 from adapters.lsf.codec import Job, objection, slots_per_task, submission
@@ -79,7 +80,7 @@ class LsfAdapter:
         """See `SiteAdapter.submit`. Names are looked up first; a job that comes into being all the same leaves at its claim."""
         if not runs:
             return {}
-        deadline = time.monotonic() + call.timeout_s
+        deadline = deadline_of(call)
         outcomes: dict[RunName, Outcome] = {
             run.name: Refused(reason) for run in runs if (reason := objection(run, self._site.pools, self._settings))
         }
@@ -100,21 +101,22 @@ class LsfAdapter:
             part = runs[begin : begin + size]
             jobs = [PackedJob(run.name, submission(run, self._settings), self._script(run)) for run in part]
             try:
-                taken = await self._client.submit_pack(jobs, _left(deadline))
+                taken = await self._client.submit_pack(jobs, seconds_left(deadline))
             except Unreachable as error:
                 return sent | {run.name: Unknown(str(error)) for run in runs[begin:]}
             sent |= {run.name: Unknown("submitted in a pack, and not listed yet") for run in part[:taken]}
         try:
-            reports = self._reports(await self._listing(_left(deadline)))
+            reports = self._reports(await self._listing(seconds_left(deadline)))
         except Unreachable as error:
             return {run.name: Unknown(str(error)) for run in runs}
         return sent | {run.name: Accepted(reports[run.name].native_id) for run in runs if run.name in reports}
 
     async def _submit(self, run: Run, deadline: float) -> Outcome:
         async with self._submitting:
-            left = _left(deadline)
-            if not left:
-                return Unknown("there was no time left to send it")
+            try:
+                left = seconds_left(deadline)
+            except Unreachable as error:
+                return Unknown(f"it was not sent: {error}")
             return await self._client.submit(submission(run, self._settings), self._script(run), left)
 
     def _script(self, run: Run) -> str:
@@ -123,7 +125,7 @@ class LsfAdapter:
     async def observe(self, known: Collection[RunRef], call: Call) -> Observation:
         """See `SiteAdapter.observe`. As many calls for any number of runs: jobs, records, queues, and hosts by pool."""
         began = time.time()
-        deadline = time.monotonic() + call.timeout_s
+        deadline = deadline_of(call)
         listing, queues = await both(self._listing(call.timeout_s), self._client.queues(call.timeout_s))
         rooms = {}
         for pool in self._site.pools:
@@ -134,20 +136,20 @@ class LsfAdapter:
         """See `SiteAdapter.cancel`. LSF sends SIGINT, SIGTERM and SIGKILL, ten seconds apart where it is not told otherwise."""
         if not runs:
             return
-        deadline = time.monotonic() + call.timeout_s
+        deadline = deadline_of(call)
         listing = await self._listing(call.timeout_s)
         names = {run.name for run in runs}
         ids = [job.id for job in listing.jobs if job.name in names and not job.is_over]
-        await self._client.kill(ids, _left(deadline))
+        await self._client.kill(ids, seconds_left(deadline))
 
     async def forget(self, runs: Collection[RunRef], call: Call) -> None:
         """See `SiteAdapter.forget`. LSF lists what ended for its CLEAN_PERIOD: a file of ours says which of it is stored."""
         if not runs:
             return
-        deadline = time.monotonic() + call.timeout_s
+        deadline = deadline_of(call)
         listing = await self._listing(call.timeout_s)
         if self._clean_s is None:
-            self._clean_s = await self._client.clean_period_s(_left(deadline))
+            self._clean_s = await self._client.clean_period_s(seconds_left(deadline))
         is_ours = f"{self._federation}-"
         names = {
             run.name
@@ -158,7 +160,7 @@ class LsfAdapter:
         }
         keys = [job.key for job in listing.jobs if job.name in names]
         if names:
-            await self._client.forget(names, keys, self._clean_s, _left(deadline))
+            await self._client.forget(names, keys, self._clean_s, seconds_left(deadline))
 
     async def logs(self, run: RunRef, task: int, offset: int, follow: bool) -> AsyncIterator[bytes]:
         """See `SiteAdapter.logs`. Output is read where the commands are run, a part at a time."""
@@ -186,9 +188,9 @@ class LsfAdapter:
             return checks
         began = time.monotonic()
         try:
-            await self._client.is_up(_left(deadline))
-            self._clean_s = await self._client.clean_period_s(_left(deadline))
-            queues = await self._client.queues(_left(deadline))
+            await self._client.is_up(seconds_left(deadline))
+            self._clean_s = await self._client.clean_period_s(seconds_left(deadline))
+            queues = await self._client.queues(seconds_left(deadline))
         except Unreachable as error:
             return [*checks, _check(Layer.SCHEDULER, began, str(error), isinstance(error, NotInstalled))]
         absent = sorted({self._queue(pool.name) for pool in self._site.pools} - queues.keys())
@@ -198,7 +200,7 @@ class LsfAdapter:
         checks.append(_check(Layer.SCHEDULER, began))
         began = time.monotonic()
         try:
-            await self._client.write_test(_left(deadline))
+            await self._client.write_test(seconds_left(deadline))
         except Unreachable as error:
             return [*checks, _check(Layer.STORAGE, began, str(error))]
         return [*checks, _check(Layer.STORAGE, began)]
@@ -233,8 +235,8 @@ class LsfAdapter:
         if queue is None:
             return Room()
         names = self._settings.pool(pool.name).hosts or queue.hosts
-        hosts = await self._client.hosts(names, _left(deadline))
-        busy = await self._client.busy_gpus(names, _left(deadline)) if pool.per_node.gpus else {}
+        hosts = await self._client.hosts(names, seconds_left(deadline))
+        busy = await self._client.busy_gpus(names, seconds_left(deadline)) if pool.per_node.gpus else {}
         return room_of(pool, queue, hosts, busy, list(listing.jobs), self._settings.gpus)
 
     def _queue(self, pool: str) -> str:
@@ -249,11 +251,6 @@ def open_lsf(site: Site, settings: LsfSettings, federation: str) -> LsfAdapter:
     """The adapter of an LSF site; nothing is called yet. Raises ValueError where the storage's place at the site is not told, or
     where SSH is asked for and its library is not installed."""
     return LsfAdapter(site, settings, federation, open_commands(settings.transport))
-
-
-def _left(deadline: float) -> float:
-    """Seconds until then, by the monotonic clock."""
-    return max(deadline - time.monotonic(), 0.0)
 
 
 def _check(layer: Layer, began: float, message: str = "", is_misconfigured: bool = False) -> Check:

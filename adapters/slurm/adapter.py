@@ -25,6 +25,7 @@ from adapters.base import (
     SiteState,
     Unreachable,
 )
+from adapters.calls import deadline_of, seconds_left
 from adapters.commands import Commands, open_commands
 from adapters.slurm import batch, codec
 from adapters.slurm.codec import Job, Listing
@@ -97,7 +98,7 @@ class SlurmAdapter:
 
     async def observe(self, known: Collection[RunRef], call: Call) -> Observation:
         """See `SiteAdapter.observe`. What is not listed is looked for in the notes that runs leave, then in accounting."""
-        began, deadline = time.time(), time.monotonic() + call.timeout_s
+        began, deadline = time.time(), deadline_of(call)
         listing = await self._list(call.timeout_s)
         self._forgotten &= {job.identity for job in listing.jobs}
         jobs = [job for job in listing.jobs if job.identity not in self._forgotten]
@@ -111,21 +112,21 @@ class SlurmAdapter:
 
     async def cancel(self, runs: Collection[RunRef], call: Call) -> None:
         """See `SiteAdapter.cancel`. By name: every job that has it."""
-        names, deadline = {run.name for run in runs}, time.monotonic() + call.timeout_s
+        names, deadline = {run.name for run in runs}, deadline_of(call)
         listing = await self._list(call.timeout_s)
         jobs = [job for job in self._ours(listing, names) if not codec.state_of(job).is_over]
         if jobs:
-            await self._face.cancel(jobs, _left(deadline))
+            await self._face.cancel(jobs, seconds_left(deadline))
 
     async def forget(self, runs: Collection[RunRef], call: Call) -> None:
         """See `SiteAdapter.forget`. Slurm forgets by itself; until then this adapter leaves them out. Logs stay."""
-        names, deadline = {run.name for run in runs}, time.monotonic() + call.timeout_s
+        names, deadline = {run.name for run in runs}, deadline_of(call)
         listing = await self._list(call.timeout_s)
         jobs = self._ours(listing, names)
         live = {job.name for job in jobs if not codec.state_of(job).is_over}
         over = [job for job in jobs if job.name not in live]
         self._forgotten |= {job.identity for job in over}
-        await self._files.clean({batch.own_directory(self._storage, job.name) for job in over}, _left(deadline))
+        await self._files.clean({batch.own_directory(self._storage, job.name) for job in over}, seconds_left(deadline))
 
     async def logs(self, run: RunRef, task: int, offset: int, follow: bool) -> AsyncIterator[bytes]:
         """See `SiteAdapter.logs`."""
@@ -178,11 +179,11 @@ class SlurmAdapter:
     async def _past(self, names: Sequence[RunName], deadline: float) -> dict[RunName, Report]:
         """Reports of runs that left Slurm's memory: they were over for longer than `MinJobAge`, or a crash lost them."""
         paths = {batch.end_path(self._storage, name): name for name in names}
-        notes = await self._files.small(list(paths), _left(deadline))
+        notes = await self._files.small(list(paths), seconds_left(deadline))
         reports = {paths[path]: report for path, note in notes.items() if (report := codec.report_of_note(paths[path], note))}
         rest = [name for name in names if name not in reports]
         if self._settings.history and rest:
-            jobs = await self._face.history(rest, _left(deadline))
+            jobs = await self._face.history(rest, seconds_left(deadline))
             reports |= {
                 name: report
                 for name, report in codec.reports_of_past(jobs, self._federation).items()
@@ -222,7 +223,3 @@ def _given(commands: Commands | None) -> Commands:
     if commands is None:
         raise ValueError("give rest, command or both")
     return commands
-
-
-def _left(deadline: float) -> float:
-    return max(deadline - time.monotonic(), 0.01)

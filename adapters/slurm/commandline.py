@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 
 from adapters.base import Check, Layer, Outcome, RunName, Unknown, Unreachable
+from adapters.calls import each
 from adapters.commands import Commands, Completed, probe_login
 from adapters.slurm import commandline_codec as codec
 from adapters.slurm.batch import Submission
@@ -23,22 +24,17 @@ class CommandLine:
 
     async def submit(self, submissions: Sequence[Submission], timeout_s: float) -> Mapping[RunName, Outcome]:
         """Many by each command, a few commands at once. A command without an end leaves its own unknown."""
-        gate = asyncio.Semaphore(COMMANDS_AT_ONCE)
-        outcomes: dict[RunName, Outcome] = {}
 
-        async def send(part: Sequence[Submission]) -> None:
-            async with gate:
-                try:
-                    done = await self._sh(codec.submit_script(part), timeout_s)
-                    outcomes.update(codec.submit_outcomes(part, done.stdout.decode(errors="replace")))
-                except Unreachable as error:
-                    outcomes.update({each.name: Unknown(str(error)) for each in part})
+        async def send(part: Sequence[Submission]) -> Mapping[RunName, Outcome]:
+            try:
+                done = await self._sh(codec.submit_script(part), timeout_s)
+                return codec.submit_outcomes(part, done.stdout.decode(errors="replace"))
+            except Unreachable as error:
+                return {submission.name: Unknown(str(error)) for submission in part}
 
         parts = [submissions[at : at + RUNS_PER_COMMAND] for at in range(0, len(submissions), RUNS_PER_COMMAND)]
-        async with asyncio.TaskGroup() as group:
-            for part in parts:
-                group.create_task(send(part))
-        return outcomes
+        told = await each(send, parts, COMMANDS_AT_ONCE)
+        return {name: outcome for outcomes in told for name, outcome in outcomes.items()}
 
     async def listing(self, prefix: str, timeout_s: float) -> Listing:
         """Nodes, then this user's jobs, by one command. Raises Unreachable."""

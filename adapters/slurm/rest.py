@@ -14,6 +14,7 @@ import aiohttp
 from yarl import URL
 
 from adapters.base import Check, Layer, Outcome, RunName, Unknown, Unreachable
+from adapters.calls import each
 from adapters.secrets import SecretMissing
 from adapters.slurm import rest_codec as codec
 from adapters.slurm.batch import Submission
@@ -48,14 +49,14 @@ class Rest:
             async with asyncio.timeout(timeout_s):
                 version = await self._known_version()
                 async with asyncio.TaskGroup() as group:
-                    for each in submissions:
-                        group.create_task(self._submit(each, version, outcomes))
+                    for submission in submissions:
+                        group.create_task(self._submit(submission, version, outcomes))
         except TimeoutError:
             pass
         except Unreachable as error:
-            return {each.name: Unknown(str(error)) for each in submissions}
+            return {submission.name: Unknown(str(error)) for submission in submissions}
         late = Unknown(f"no answer within {timeout_s:.3g} s")
-        return {each.name: outcomes.get(each.name, late) for each in submissions}
+        return {submission.name: outcomes.get(submission.name, late) for submission in submissions}
 
     async def listing(self, prefix: str, timeout_s: float) -> Listing:
         """Three requests: the controller's clock, nodes, jobs. Raises Unreachable."""
@@ -68,12 +69,8 @@ class Rest:
 
     async def cancel(self, jobs: Collection[Job], timeout_s: float) -> None:
         """One request each, a few at once. Raises Unreachable."""
-        try:
-            async with _limit(timeout_s), asyncio.TaskGroup() as group:
-                for job in jobs:
-                    group.create_task(self._cancel(job))
-        except ExceptionGroup as errors:
-            raise _first(errors) from errors
+        async with _limit(timeout_s):
+            await each(self._cancel, jobs, self._settings.connections)
 
     async def history(self, names: Collection[RunName], timeout_s: float) -> Sequence[Job]:
         """What accounting says of these names, many in each request. Raises Unreachable."""
@@ -124,13 +121,13 @@ class Rest:
             await self._session.close()
             self._session = None
 
-    async def _submit(self, each: Submission, version: str, outcomes: dict[RunName, Outcome]) -> None:
+    async def _submit(self, submission: Submission, version: str, outcomes: dict[RunName, Outcome]) -> None:
         try:
-            status, reply = await self._ask("POST", f"/slurm/{version}/job/submit", codec.job_body(each, version))
+            status, reply = await self._ask("POST", f"/slurm/{version}/job/submit", codec.job_body(submission, version))
             self._admitted(status, reply, 0.0)
-            outcomes[each.name] = codec.submit_outcome(status, reply)
+            outcomes[submission.name] = codec.submit_outcome(status, reply)
         except Unreachable as error:
-            outcomes[each.name] = Unknown(str(error))
+            outcomes[submission.name] = Unknown(str(error))
 
     async def _cancel(self, job: Job) -> None:
         status, reply = await self._ask("DELETE", f"/slurm/{await self._known_version()}/job/{job.id}")
@@ -230,14 +227,6 @@ async def _limit(timeout_s: float) -> AsyncIterator[None]:
             yield
     except TimeoutError as error:
         raise Unreachable(f"slurmrestd did not answer within {timeout_s:.3g} s") from error
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first of what went wrong side by side."""
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 async def _bounded(response: aiohttp.ClientResponse, most: int) -> bytes:
