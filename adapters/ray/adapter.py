@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import importlib.resources
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from typing import Any
 
 from adapters.base import (
     Accepted,
@@ -25,6 +24,7 @@ from adapters.base import (
     Unknown,
     Unreachable,
 )
+from adapters.calls import deadline_of, each, seconds_left, submit_each, unreachable_alone
 from adapters.ray.client import MOST_BYTES, MOST_OTHER_BYTES, RayClient, Said
 from adapters.ray.codec import (
     FEDERATION,
@@ -61,7 +61,6 @@ DONE_S = 2.5
 """How long after a job's end Ray may still take what it sees of its supervisor for the end of the next job of that name: it looks
 once a second."""
 LAST_LINES = "200"
-T = TypeVar("T")
 
 
 class RayAdapter:
@@ -82,28 +81,15 @@ class RayAdapter:
 
     async def submit(self, runs: Sequence[Run], call: Call) -> Mapping[RunName, Outcome]:
         """See `SiteAdapter.submit`: one request per run, some at a time."""
-        deadline = _deadline(call)
-        outcomes: dict[RunName, Outcome] = {}
-        failures: list[Unreachable] = []
-
-        async def send(run: Run) -> None:
-            try:
-                outcomes[run.name] = await self._send(run, deadline)
-            except Unreachable as error:
-                failures.append(error)
-                outcomes[run.name] = Unknown(str(error))
-
-        await _some_at_a_time(send, runs)
-        if failures and len(failures) == len(runs):
-            raise failures[0]
-        return outcomes
+        deadline = deadline_of(call)
+        return await submit_each(lambda run: self._send(run, deadline), runs, IN_FLIGHT)
 
     async def observe(self, known: Collection[RunRef], call: Call) -> Observation:
         """See `SiteAdapter.observe`. Five requests; besides, one or two in a run's life, for when its program began and how it
         ended. There is no history: what was forgotten is gone."""
-        deadline = _deadline(call)
+        deadline = deadline_of(call)
         began = time.time()
-        with _unreachable_alone():
+        with unreachable_alone():
             async with asyncio.TaskGroup() as group:
                 version = group.create_task(self._ask("/api/version", deadline))
                 jobs_asked = group.create_task(self._jobs(deadline))
@@ -113,7 +99,7 @@ class RayAdapter:
         jobs, places = jobs_asked.result(), groups_of(groups.result())
         ours = [job for job in jobs if self._is_ours(job)]
         await self._listen(ours, places, deadline)
-        await self._errands.clear(jobs, _left(deadline))
+        await self._errands.clear(jobs, seconds_left(deadline))
         at = {job.name: told.at for job in ours if (told := self._told.get(_key(job))) is not None}
         use = Use(jobs, places, at, usage_of(usage.result()))
         rooms = rooms_of(self._site, self._settings, self._federation, nodes_of(nodes.result()), use, began)
@@ -123,21 +109,21 @@ class RayAdapter:
 
     async def cancel(self, runs: Collection[RunRef], call: Call) -> None:
         """See `SiteAdapter.cancel`. Jobs that wait for their place hear nothing: a small job of ours ends them."""
-        deadline = _deadline(call)
+        deadline = deadline_of(call)
         names = {run.name for run in runs}
         due = [job for job in await self._jobs(deadline) if job.name in names and self._is_ours(job) and not job.is_over]
-        await _some_at_a_time(lambda job: self._unless_gone("POST", f"{JOBS}{job.name}/stop", deadline), due)
-        await self._errands.end_waiting([job.name for job in due if job.status == "PENDING"], _left(deadline))
+        await each(lambda job: self._unless_gone("POST", f"{JOBS}{job.name}/stop", deadline), due, IN_FLIGHT)
+        await self._errands.end_waiting([job.name for job in due if job.status == "PENDING"], seconds_left(deadline))
 
     async def forget(self, runs: Collection[RunRef], call: Call) -> None:
         """See `SiteAdapter.forget`: Ray drops what it knows of it. Output stays on its node as long as Ray's own logs."""
-        deadline = _deadline(call)
+        deadline = deadline_of(call)
         names = {run.name for run in runs}
         due = [job for job in await self._jobs(deadline) if job.name in names and self._is_ours(job) and job.is_over]
         if any(abs(time.time() - (job.end_time or 0) / 1000) < DONE_S for job in due):
-            await asyncio.sleep(min(DONE_S, _left(deadline) / 2))
-        await self._errands.end_waiting([job.name for job in due if was_taken_too_soon(job)], _left(deadline))
-        await _some_at_a_time(lambda job: self._unless_gone("DELETE", f"{JOBS}{job.name}", deadline), due)
+            await asyncio.sleep(min(DONE_S, seconds_left(deadline) / 2))
+        await self._errands.end_waiting([job.name for job in due if was_taken_too_soon(job)], seconds_left(deadline))
+        await each(lambda job: self._unless_gone("DELETE", f"{JOBS}{job.name}", deadline), due, IN_FLIGHT)
 
     async def logs(self, run: RunRef, task: int, offset: int, follow: bool) -> AsyncIterator[bytes]:
         """See `SiteAdapter.logs`."""
@@ -178,7 +164,7 @@ class RayAdapter:
         if isinstance(body, str):
             return Refused(body)
         try:
-            answer = await self._client.ask("POST", JOBS, _left(deadline), body=body)
+            answer = await self._client.ask("POST", JOBS, seconds_left(deadline), body=body)
         except Said as said:
             if "already exists" in said.message:
                 return await self._found(run, deadline)
@@ -193,7 +179,7 @@ class RayAdapter:
     async def _found(self, run: Run, deadline: float) -> Outcome:
         """What comes of a name that is there already."""
         try:
-            job = job_of(await self._client.ask("GET", f"{JOBS}{run.name}", _left(deadline)))
+            job = job_of(await self._client.ask("GET", f"{JOBS}{run.name}", seconds_left(deadline)))
         except Said as said:
             return Unknown(f"{run.name} was there, and is not to be read: {said.code}")
         if not self._is_ours(job):
@@ -214,15 +200,12 @@ class RayAdapter:
             waits = tasks_of(job) > 1 and not job.is_over and job.name not in placed
             return is_worth_reading(job, self._told.get(_key(job)), waits)
 
-        async def listen(job: Job) -> None:
-            await self._listen_to(job, deadline)
-
-        await _some_at_a_time(listen, [job for job in jobs if is_due(job)])
+        await each(lambda job: self._listen_to(job, deadline), [job for job in jobs if is_due(job)], IN_FLIGHT)
 
     async def _listen_to(self, job: Job, deadline: float) -> Told:
         query = {"node_id": job.driver_node_id or "", "filename": f"job-driver-{job.name}.log", "lines": LAST_LINES}
         try:
-            told = told_in(await self._client.text(LOG, _left(deadline), query))
+            told = told_in(await self._client.text(LOG, seconds_left(deadline), query))
         except Said:
             told = Told()  # its node is gone, and its log with it
         if job.is_over and told.end is None:
@@ -234,13 +217,13 @@ class RayAdapter:
         self, path: str, deadline: float, query: Mapping[str, str] | None = None, most_bytes: int = MOST_OTHER_BYTES
     ) -> Any:
         try:
-            return await self._client.ask("GET", path, _left(deadline), query, most_bytes=most_bytes)
+            return await self._client.ask("GET", path, seconds_left(deadline), query, most_bytes=most_bytes)
         except Said as said:
             raise Unreachable(f"GET {path}: {said.code}: {' '.join(said.message.split())[-300:]}") from said
 
     async def _unless_gone(self, method: str, path: str, deadline: float) -> None:
         try:
-            await self._client.ask(method, path, _left(deadline))
+            await self._client.ask(method, path, seconds_left(deadline))
         except Said as said:
             if said.code != 404 and "does not exist" not in said.message and "non-terminal" not in said.message:
                 raise Unreachable(f"{method} {path}: {said.code}: {' '.join(said.message.split())[-300:]}") from said
@@ -258,44 +241,3 @@ def open_ray(site: Site, settings: RaySettings, federation: str) -> RayAdapter:
 def _key(job: Job) -> tuple[RunName, float | None]:
     """Of one submission: a name may be used again when it was forgotten."""
     return job.name, job.start_time
-
-
-def _deadline(call: Call) -> float:
-    return time.monotonic() + call.timeout_s
-
-
-def _left(deadline: float) -> float:
-    """Seconds until then. Raises Unreachable when there are none."""
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise Unreachable("the call took too long")
-    return left
-
-
-@contextmanager
-def _unreachable_alone() -> Iterator[None]:
-    """Raises the first Unreachable of a task group instead of the group of them."""
-    try:
-        yield
-    except BaseExceptionGroup as errors:
-        known, others = errors.split(Unreachable)
-        if known is None or others is not None:
-            raise
-        first: BaseException = known
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
-        raise first from None
-
-
-async def _some_at_a_time(act: Callable[[T], Awaitable[None]], things: Collection[T]) -> None:
-    """Act on each, `IN_FLIGHT` at once. Raises the first Unreachable."""
-    left = iter(things)
-
-    async def work() -> None:
-        for thing in left:
-            await act(thing)
-
-    with _unreachable_alone():
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(IN_FLIGHT, len(things))):
-                group.create_task(work())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from typing import Any
 
 from adapters.base import (
     Accepted,
@@ -22,6 +22,7 @@ from adapters.base import (
     Unknown,
     Unreachable,
 )
+from adapters.calls import each
 from adapters.yarn.carried import master_zip
 from adapters.yarn.client import Answer, Web, within
 from adapters.yarn.codec import OURS, objection, order_of, spec_of, submission, too_long
@@ -31,7 +32,6 @@ from adapters.yarn.probe import checks
 from adapters.yarn.settings import YarnSettings, mount_of
 from topology.site import Site
 
-T = TypeVar("T")
 LOOK_S = 0.05
 MOST_FORGOTTEN = 100_000
 _OMITTED = "resourceRequests,timeouts,appNodeLabelExpression,amNodeLabelExpression,resourceInfo"
@@ -64,7 +64,7 @@ class YarnAdapter:
         async with within(call.timeout_s):
             if names:
                 await self._web.active()
-            return dict(zip(names, await self._each(names, new), strict=True))
+            return dict(zip(names, await each(new, names, self._settings.concurrency), strict=True))
 
     async def submit(self, runs: Sequence[Run], call: Call) -> Mapping[RunName, Outcome]:
         """See `SiteAdapter.submit`. What is listed is not sent again; what was sent is accepted once it is listed as ours, and on
@@ -108,7 +108,8 @@ class YarnAdapter:
         async with within(call.timeout_s):
             await self._web.active()
             named = [app for app in await self._apps() if app.name in names and app.is_of(self._federation)]
-            await self._each([app for app in named if not report_of(app, self._site).state.is_over], kill)
+            live = [app for app in named if not report_of(app, self._site).state.is_over]
+            await each(kill, live, self._settings.concurrency)
 
     async def forget(self, runs: Collection[RunRef], call: Call) -> None:
         """See `SiteAdapter.forget`: they are told of no more, by this adapter."""
@@ -158,7 +159,7 @@ class YarnAdapter:
                 else:
                     bodies[run.name] = submission(run, order, self._settings, master_zip())
         sent += [run for run in runs if run.name in bodies]
-        answers = await self._each(list(bodies.values()), self._send)
+        answers = await each(self._send, list(bodies.values()), self._settings.concurrency)
         for run, answer in zip(sent, answers, strict=True):
             if isinstance(answer, Unknown):
                 outcomes[run.name] = answer
@@ -209,21 +210,6 @@ class YarnAdapter:
         """Every application of any federation."""
         return apps_of(await self._web.listing("/apps", applicationTags=OURS, deSelects=_OMITTED))
 
-    async def _each(self, items: Iterable[object], act: Callable[..., Awaitable[T]]) -> list[T]:
-        """What `act` gives for each, a few at a time, in their order. The first error ends the others."""
-        free = asyncio.Semaphore(self._settings.concurrency)
-
-        async def one(item: object) -> T:
-            async with free:
-                return await act(item)
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(item)) for item in items]
-        except* Unreachable as errors:
-            raise _first(errors) from errors
-        return [task.result() for task in tasks]
-
 
 def open_yarn(site: Site, settings: YarnSettings, federation: str) -> YarnAdapter:
     """The adapter of a YARN site; nothing is called yet. Raises ValueError where nothing says how tasks see its storage."""
@@ -237,8 +223,3 @@ def _unreserved(run: Run) -> str | None:
 def _listed_as(run: Run, app: App) -> Outcome:
     """A run that is listed under the name: this one or, with another digest, not."""
     return Accepted(app.id) if app.spec == spec_of(run) else Refused(f"{app.id} is another run of this name")
-
-
-def _first(errors: BaseExceptionGroup[Unreachable]) -> Unreachable:
-    inner = errors.exceptions[0]
-    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
