@@ -24,7 +24,7 @@ if [ ! -e "$newer/usr/sbin/slurmctld" ] && [ "$(id -u)" = 0 ]; then
     rm -rf "$newer.draft"
     debootstrap --variant=minbase \
         --include=slurmctld,slurmd,slurm-client,slurmrestd,munge,slurm-wlm-jwt-plugin,python3-minimal \
-        trixie "$newer.draft" "${DEBIAN_MIRROR:-http://deb.debian.org/debian}"
+        trixie "$newer.draft" ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"}
     rm -rf "$newer.draft/var/cache/apt/archives"
     mv "$newer.draft" "$newer"
 fi
