@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import secrets
 import time
-from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
 
 from adapters.base import (
     Accepted,
@@ -37,40 +32,20 @@ from adapters.kubernetes.codec import (
     GIVEN_UP,
     KUEUE_QUEUE,
     NAMESPACES,
-    NODES,
     PODS,
-    RUN,
     SPEC,
     refusal,
     spec_hash,
 )
 from adapters.kubernetes.logs import follow_log
+from adapters.kubernetes.mirror import Mirror
 from adapters.kubernetes.probe import Probe
-from adapters.kubernetes.queues import (
-    CLUSTER_QUEUES,
-    LOCAL_QUEUES,
-    VOLCANO_COMMANDS,
-    VOLCANO_QUEUES,
-    WORKLOADS,
-    ClusterQueue,
-    LocalQueue,
-    VolcanoQueue,
-    Workload,
-    abort_of,
-    model_of,
-    object_of,
-    queue_rooms,
-    resource_of,
-)
-from adapters.kubernetes.reports import is_lost, is_over, report_of, started_at, stuck, uid_of_job
-from adapters.kubernetes.rooms import rooms_of
-from adapters.kubernetes.seen import Job, Node, Page, Pod, Thing
-from adapters.kubernetes.settings import Capacity, KubernetesSettings, Scheduler, check
-from adapters.kubernetes.watch import PAGE, Watched, read
-from topology.room import Room
+from adapters.kubernetes.queues import VOLCANO_COMMANDS, abort_of, model_of, object_of, resource_of
+from adapters.kubernetes.reports import is_lost, is_over, report_of, started_at, stuck
+from adapters.kubernetes.seen import Job, Pod, Thing
+from adapters.kubernetes.settings import KubernetesSettings, Scheduler, check
+from adapters.kubernetes.watch import read
 from topology.site import Site
-
-log = logging.getLogger(__name__)
 
 IN_FLIGHT = 16
 """Requests at once: an API server shares its time fairly, and makes those wait who ask for more."""
@@ -87,30 +62,8 @@ class KubernetesAdapter:
     def __init__(self, site: Site, settings: KubernetesSettings, federation: str, client: KubernetesClient) -> None:
         self._site, self._settings, self._federation = site, settings, federation
         self.client = client
-        namespaces = settings.all_namespaces
-        ours = {"labelSelector": f"{FEDERATION}={federation}"}
         self._resource, self._model = resource_of(settings), model_of(settings)
-        self._jobs = {name: Watched(client, self._resource.path(name), self._model) for name in namespaces}
-        self._pods = {name: Watched(client, PODS.path(name), Pod, ours, keeps=True) for name in namespaces}
-        self._workloads: list[Watched[Workload]] = []
-        if settings.scheduler is Scheduler.KUEUE:
-            self._workloads = [Watched(client, WORKLOADS.path(name), Workload) for name in namespaces]
-        self._local: list[Watched[LocalQueue]] = []
-        self._queues: Watched[VolcanoQueue] | Watched[ClusterQueue] | None = None
-        if settings.capacity is Capacity.QUEUE and settings.scheduler is Scheduler.VOLCANO:
-            self._queues = Watched(client, VOLCANO_QUEUES.path(None), VolcanoQueue)
-        elif settings.capacity is Capacity.QUEUE:
-            self._queues = Watched(client, CLUSTER_QUEUES.path(None), ClusterQueue)
-            self._local = [Watched(client, LOCAL_QUEUES.path(settings.namespace), LocalQueue)]
-        self._nodes: Watched[Node] | None = None
-        self._others: Watched[Pod] | None = None
-        if settings.capacity is Capacity.NODES:
-            theirs = {
-                "labelSelector": f"{FEDERATION}!={federation}",
-                "fieldSelector": "status.phase!=Succeeded,status.phase!=Failed",
-            }
-            self._nodes = Watched(client, NODES.path(None), Node)
-            self._others = Watched(client, PODS.path(None), Pod, theirs)
+        self._mirror = Mirror(site, settings, federation, client)
         self._probe = Probe(site, settings, federation, client)
         self._may_see_namespace = True
 
@@ -127,30 +80,23 @@ class KubernetesAdapter:
         """See `SiteAdapter.observe`. One small request, which shows that the server answers; all else is kept by watches. Runs
         that are known and not there cost a listing, so that they are not taken for gone because a watch is late."""
         deadline = deadline_of(call)
-        await self._ready(deadline)
+        await self._mirror.ready(deadline)
         life = await self._reach(deadline)
         began = time.time()
-        if not {ref.name for ref in known} <= self._our_jobs().keys():
-            await self._list_again(deadline)
-        jobs = self._our_jobs()
-        reports = self._reports(jobs)
+        if not {ref.name for ref in known} <= self._mirror.jobs().keys():
+            await self._mirror.list_again(deadline)
+        jobs = self._mirror.jobs()
+        reports = self._mirror.reports(jobs)
         await self._give_up(jobs, reports, deadline)
-        prefix = f"{self._federation}-"
-        foreign = {
-            job.metadata.name
-            for watched in self._jobs.values()
-            for job in watched.objects.values()
-            if job.metadata.name.startswith(prefix) and not self._is_ours(job)
-        }
-        return Observation(began, True, life, reports, self._rooms(), tuple(sorted(foreign)))
+        return Observation(began, True, life, reports, self._mirror.rooms(), self._mirror.foreign())
 
     async def cancel(self, runs: Collection[RunRef], call: Call) -> None:
         """See `SiteAdapter.cancel`. What has not started is suspended; what runs ends by a deadline of its pods, so that its
         output stays to be read."""
         deadline = deadline_of(call)
-        await self._ready(deadline)
-        jobs = self._our_jobs()
-        reports = self._reports(jobs)
+        await self._mirror.ready(deadline)
+        jobs = self._mirror.jobs()
+        reports = self._mirror.reports(jobs)
         due = [jobs[ref.name] for ref in runs if ref.name in jobs and not reports[ref.name].state.is_over]
         await each(lambda job: self._stop(job, CANCELLED, "asked to stop", deadline), due, IN_FLIGHT)
         if not due:
@@ -159,28 +105,28 @@ class KubernetesAdapter:
     async def forget(self, runs: Collection[RunRef], call: Call) -> None:
         """See `SiteAdapter.forget`: the Job and its pods, with their output, are removed."""
         deadline = deadline_of(call)
-        await self._ready(deadline)
-        jobs = self._our_jobs()
-        reports = self._reports(jobs)
+        await self._mirror.ready(deadline)
+        jobs = self._mirror.jobs()
+        reports = self._mirror.reports(jobs)
 
         async def remove(job: Job) -> None:
             meta = job.metadata
             body = {"propagationPolicy": "Background", "preconditions": {"uid": meta.uid}}
             await self._unless_gone("DELETE", self._resource.path(meta.namespace, meta.name), deadline, body)
-            self._jobs[meta.namespace].forget(job.key, meta.uid)
+            self._mirror.forget(job)
 
         due = [jobs[ref.name] for ref in runs if ref.name in jobs and reports[ref.name].state.is_over]
         await each(remove, due, IN_FLIGHT)
 
     async def logs(self, run: RunRef, task: int, offset: int, follow: bool) -> AsyncIterator[bytes]:
         """See `SiteAdapter.logs`. Kubernetes counts no bytes: what comes before `offset` is read and thrown away."""
-        await self._ready(time.monotonic() + LOGS_BEGIN_S)
+        await self._mirror.ready(time.monotonic() + LOGS_BEGIN_S)
 
         def state() -> tuple[Report, Sequence[Pod]] | None:
-            job = self._our_jobs().get(run.name)
+            job = self._mirror.jobs().get(run.name)
             if job is None:
                 return None
-            pods, departed = self._pods_by_job()
+            pods, departed = self._mirror.pods_by_job()
             of_job = pods.get(job.metadata.uid, [])
             return report_of(job, of_job, departed.get(job.metadata.uid, []), time.time()), of_job
 
@@ -194,7 +140,7 @@ class KubernetesAdapter:
     async def close(self) -> None:
         """See `SiteAdapter.close`."""
         await self._probe.close()
-        await asyncio.gather(*(watched.close() for watched in self._watched()))
+        await self._mirror.close()
         await self.client.close()
 
     async def _create(self, run: Run, deadline: float) -> Outcome:
@@ -212,7 +158,7 @@ class KubernetesAdapter:
             if said.code in REFUSALS:
                 return Refused(f"namespace {namespace}: {said.message or said}")
             return Unknown(str(said))
-        self._jobs[namespace].put(raw)
+        self._mirror.put(namespace, raw)
         return Accepted(read(self._model, raw, "POST").metadata.uid)
 
     async def _adopt(self, run: Run, namespace: str, deadline: float) -> Outcome:
@@ -229,13 +175,13 @@ class KubernetesAdapter:
             return Refused(f"the name {run.name} is taken by another run of ours")
         if job.metadata.deletion_timestamp is not None:
             return Unknown(f"a Job {run.name} is being removed")
-        self._jobs[namespace].put(raw)
+        self._mirror.put(namespace, raw)
         return Accepted(job.metadata.uid)
 
     async def _stop(self, job: Job, annotation: str, words: str, deadline: float) -> None:
         """Ask a Job's pods to end, and write down why."""
         meta = job.metadata
-        alive = [pod for pod in self._pods_by_job()[0].get(meta.uid, []) if not is_over(pod)]
+        alive = [pod for pod in self._mirror.pods_by_job()[0].get(meta.uid, []) if not is_over(pod)]
         change: dict[str, object] = {"metadata": {"annotations": {annotation: words}, "uid": meta.uid}}
         has_started = any(started_at(pod) for pod in alive)
         if not has_started and self._settings.scheduler is not Scheduler.VOLCANO:
@@ -245,7 +191,7 @@ class KubernetesAdapter:
             change["metadata"] = {"annotations": {annotation: words}, "uid": meta.uid, "labels": {KUEUE_QUEUE: None}}
         raw = await self._unless_gone("PATCH", self._resource.path(meta.namespace, meta.name), deadline, change)
         if raw is not None:
-            self._jobs[meta.namespace].put(raw)
+            self._mirror.put(meta.namespace, raw)
         if not has_started:
             if self._settings.scheduler is Scheduler.VOLCANO:
                 await self._unless_gone("POST", VOLCANO_COMMANDS.path(meta.namespace), deadline, abort_of(job))
@@ -272,8 +218,8 @@ class KubernetesAdapter:
     async def _give_up(self, jobs: Mapping[RunName, Job], reports: Mapping[RunName, Report], deadline: float) -> None:
         """Stop what Kubernetes would wait for without end, images that cannot be had and gangs of which a node is lost, and what
         Kueue would start again."""
-        pods, _ = self._pods_by_job()
-        evicted = {workload.job_uid: workload.evicted for workload in self._all_workloads() if workload.evicted}
+        pods, _ = self._mirror.pods_by_job()
+        evicted = {workload.job_uid: workload.evicted for workload in self._mirror.workloads() if workload.evicted}
         now = time.time()
         due: list[tuple[Job, str]] = []
         for name, report in reports.items():
@@ -294,15 +240,6 @@ class KubernetesAdapter:
                 ][:1]
         await each(lambda one: self._stop(one[0], GIVEN_UP, one[1], deadline), due, IN_FLIGHT)
 
-    async def _ready(self, deadline: float) -> None:
-        """Returns once every watch has what the server has. Raises Unreachable."""
-        left = seconds_left(deadline)
-        waiting = [watched.ready(left) for watched in self._watched() if not watched.is_fresh]
-        results = await asyncio.gather(*waiting, return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-
     async def _reach(self, deadline: float) -> str:
         """A question that the server must read from its store. The life: a namespace that was made anew has forgotten all."""
         path = NAMESPACES.path(None, self._settings.namespace)
@@ -319,83 +256,6 @@ class KubernetesAdapter:
         except Said as said:
             raise Unreachable(f"namespace {self._settings.namespace}: {said}") from said
         return ""
-
-    async def _list_again(self, deadline: float) -> None:
-        """Bring what the watches do not have yet: a listing without a version is as new as the store."""
-        for namespace, watched in self._jobs.items():
-            query = {"labelSelector": f"{FEDERATION}={self._federation}", "limit": str(PAGE)}
-            while True:
-                try:
-                    answer = await self.client.ask("GET", self._resource.path(namespace), seconds_left(deadline), query)
-                except Said as said:
-                    raise Unreachable(f"GET {self._resource.path(namespace)}: {said}") from said
-                page = read(Page, answer, self._resource.path(namespace))
-                for raw in page.items:
-                    watched.put(raw)
-                if not page.metadata.continue_:
-                    break
-                query["continue"] = page.metadata.continue_
-
-    def _reports(self, jobs: Mapping[RunName, Job]) -> dict[RunName, Report]:
-        pods, departed = self._pods_by_job()
-        waits = {workload.job_uid: workload.waits for workload in self._all_workloads()}
-
-        now = time.time()
-
-        def report(job: Job) -> Report:
-            uid = job.metadata.uid
-            told = report_of(job, pods.get(uid, ()), departed.get(uid, ()), now)
-            is_held = told.state is SiteState.QUEUED and not told.message and waits.get(uid)
-            return replace(told, message=waits[uid]) if is_held else told
-
-        return {name: report(job) for name, job in jobs.items()}
-
-    def _all_workloads(self) -> list[Workload]:
-        return [workload for watched in self._workloads for workload in watched.objects.values()]
-
-    def _rooms(self) -> dict[str, Room]:
-        pools, settings = self._site.pools, self._settings
-        try:
-            if self._queues is not None:
-                queues: dict[str, VolcanoQueue | ClusterQueue] = {
-                    queue.metadata.name: queue for queue in self._queues.objects.values()
-                }
-                local = {queue.metadata.name: queue.spec.cluster_queue for each in self._local for queue in each.objects.values()}
-                if self._local:
-                    queues = {name: queues[target] for name, target in local.items() if target in queues}
-                ours = [pod for each in self._pods.values() for pod in each.objects.values() if not is_over(pod)]
-                return queue_rooms(pools, settings, queues, ours)
-            if self._nodes is None or self._others is None:
-                return {pool.name: pool.empty for pool in pools}
-            return rooms_of(pools, settings, self._nodes.objects.values(), self._others.objects.values())
-        except ValueError as error:
-            raise Unreachable(f"a node, a pod or a queue makes no sense: {error}") from error
-
-    def _our_jobs(self) -> dict[RunName, Job]:
-        return {
-            job.metadata.name: job for watched in self._jobs.values() for job in watched.objects.values() if self._is_ours(job)
-        }
-
-    def _is_ours(self, job: Job) -> bool:
-        meta = job.metadata
-        return meta.labels.get(FEDERATION) == self._federation and meta.annotations.get(RUN) == meta.name
-
-    def _pods_by_job(self) -> tuple[dict[str, list[Pod]], dict[str, list[Pod]]]:
-        """Pods that are there, and those that are not any more, by the uid of their Job."""
-        uids = {job.metadata.uid for watched in self._jobs.values() for job in watched.objects.values()}
-        present: dict[str, list[Pod]] = defaultdict(list)
-        departed: dict[str, list[Pod]] = defaultdict(list)
-        for watched in self._pods.values():
-            for pod in watched.objects.values():
-                present[uid_of_job(pod)].append(pod)
-            watched.departed = {uid: pod for uid, pod in watched.departed.items() if uid_of_job(pod) in uids}
-            for pod in watched.departed.values():
-                departed[uid_of_job(pod)].append(pod)
-        return present, departed
-
-    def _watched(self) -> list[Watched[Any]]:
-        rooms = [watched for watched in (self._nodes, self._others, self._queues, *self._local) if watched is not None]
-        return [*self._jobs.values(), *self._pods.values(), *self._workloads, *rooms]
 
 
 def open_kubernetes(site: Site, settings: KubernetesSettings, federation: str) -> KubernetesAdapter:
