@@ -15,13 +15,11 @@ from pathlib import Path
 
 from broker.store.embedded import ending_with_us, free_ports
 from tests.engines.running import cache
+from tests.engines.slurm.configuration import NODE_COUNT, Words, gres_conf, slurm_conf, slurmdbd_conf
 
 PATIENCE_S = 60.0
-MIN_JOB_AGE_S = 60
 STOP_S = 20.0
 PROGRAMS = ("munged", "slurmctld", "slurmd", "slurmrestd", "slurmdbd", "mariadbd", "mariadb-install-db", "sbatch", "sacct")
-NODES = (("cpu", 2, {}), ("gpu", 1, {"a100": 2, "h100": 1}))
-"""Partition, nodes, GPUs of each. A node has 4 cpus and 8 GiB: what the contract's pools say."""
 REST_USER = ("--reuid=nobody", "--regid=nogroup")
 """slurmrestd refuses to be root."""
 
@@ -54,8 +52,9 @@ class Cluster:
         self.name = name
         self.has_accounting = has_accounting
         self.user = pwd.getpwuid(os.getuid()).pw_name
-        count = sum(nodes for _, nodes, _ in NODES)
-        self._controller_port, self._dbd_port, self.rest_port, *self._node_ports = free_ports(3 + count)
+        controller_port, self._dbd_port, self.rest_port, *node_ports = free_ports(3 + NODE_COUNT)
+        dbd_port = self._dbd_port if has_accounting else None
+        self._words = Words(folder, name, self.user, controller_port, node_ports, dbd_port)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         for part in ("etc", "state", "log", "run", "spool", "rest"):
             (folder / part).mkdir(parents=True)
@@ -74,7 +73,7 @@ class Cluster:
     @property
     def node_names(self) -> Sequence[str]:
         """In the order of `NODES`."""
-        return [f"{self.name}-n{number}" for number in range(1, len(self._node_ports) + 1)]
+        return self._words.node_names
 
     def start(self) -> None:
         """Start all of it, and wait until every node is idle and REST answers."""
@@ -250,61 +249,12 @@ class Cluster:
             path.write_bytes(os.urandom(size))
 
     def _write_conf(self) -> None:
-        etc, run, log = (self.folder / part for part in ("etc", "run", "log"))
-        names, ports = iter(self.node_names), iter(self._node_ports)
-        nodes, gres, partitions = [], [], []
-        for partition, count, gpus in NODES:
-            own = [next(names) for _ in range(count)]
-            has = ",".join(f"gpu:{kind}:{number}" for kind, number in gpus.items())
-            nodes += [
-                f"NodeName={name} NodeHostname=localhost NodeAddr=127.0.0.1 Port={next(ports)} CPUs=4 RealMemory=8192"
-                f"{' Gres=' + has if has else ''} State=UNKNOWN"
-                for name in own
-            ]
-            gres += [
-                f"NodeName={name} Name=gpu Type={kind} File={self._device(f'{name}-{kind}{number}')}"
-                for name in own
-                for kind, total in gpus.items()
-                for number in range(total)
-            ]
-            partitions.append(
-                f"PartitionName={partition} Nodes={','.join(own)} MaxTime=600 DefaultTime=60 DefMemPerCPU=100 State=UP"
-                f"{' Default=YES' if partition == 'cpu' else ''}"
-            )
+        etc = self.folder / "etc"
         if self._tree is not None:
             (etc / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
             shutil.copy("/etc/hosts", self._tree / "etc" / "hosts")
-        (etc / "gres.conf").write_text("\n".join(gres) + "\n")
-        self.conf.write_text(
-            "\n".join(
-                [
-                    f"ClusterName={self.name}",
-                    "SlurmctldHost=localhost(127.0.0.1)",
-                    f"SlurmUser={self.user}",
-                    f"SlurmdUser={self.user}",
-                    f"SlurmctldPort={self._controller_port}",
-                    "AuthType=auth/munge",
-                    f"AuthInfo=socket={run}/munge.sock",
-                    "CredType=cred/munge",
-                    "AuthAltTypes=auth/jwt",
-                    f"AuthAltParameters=jwt_key={etc}/jwt.key",
-                    f"StateSaveLocation={self.folder}/state",
-                    f"SlurmdSpoolDir={self.folder}/spool/%n",
-                    f"SlurmctldPidFile={run}/slurmctld.pid",
-                    f"SlurmdPidFile={run}/slurmd-%n.pid",
-                    f"SlurmctldLogFile={log}/slurmctld.log",
-                    f"SlurmdLogFile={log}/slurmd-%n.log",
-                    *_COMMON,
-                    f"MinJobAge={MIN_JOB_AGE_S}",
-                    *self._accounting(),
-                    # the controller then binds to the address of this machine's own name, which must be loopback
-                    *(["CommunicationParameters=NoInAddrAny,NoCtldInAddrAny"] if _our_name_is_loopback() else []),
-                    *nodes,
-                    *partitions,
-                ]
-            )
-            + "\n"
-        )
+        (etc / "gres.conf").write_text(gres_conf(self._words, self._device))
+        self.conf.write_text(slurm_conf(self._words))
 
     def _device(self, name: str) -> str:
         """A character device that stands for a GPU: a private copy of /dev/null where we may make one."""
@@ -314,18 +264,6 @@ class Cluster:
             return harmless[hash(name) % len(harmless)]
         os.mknod(path, 0o20666, os.makedev(1, 3))
         return str(path)
-
-    def _accounting(self) -> Sequence[str]:
-        if not self.has_accounting:
-            return ["AccountingStorageType=accounting_storage/none"]
-        return [
-            "AccountingStorageType=accounting_storage/slurmdbd",
-            "AccountingStorageHost=127.0.0.1",
-            f"AccountingStoragePort={self._dbd_port}",
-            f"AccountingStoragePass={self.folder}/run/munge.sock",
-            "AccountingStorageEnforce=associations,limits,qos",
-            "AccountingStoreFlags=job_comment",
-        ]
 
     def _start_accounting(self) -> None:
         place, sock = self.folder / "mysql", self.folder / "run" / "mysql.sock"
@@ -346,28 +284,7 @@ class Cluster:
         self.command(*client, sql)
         conf = self.folder / "etc" / "slurmdbd.conf"
         conf.touch(mode=0o600)
-        conf.write_text(
-            "\n".join(
-                [
-                    "AuthType=auth/munge",
-                    f"AuthInfo=socket={self.folder}/run/munge.sock",
-                    "AuthAltTypes=auth/jwt",
-                    f"AuthAltParameters=jwt_key={self.folder}/etc/jwt.key",
-                    "DbdHost=localhost",
-                    "DbdAddr=127.0.0.1",
-                    f"DbdPort={self._dbd_port}",
-                    f"SlurmUser={self.user}",
-                    f"PidFile={self.folder}/run/slurmdbd.pid",
-                    f"LogFile={self.folder}/log/slurmdbd.log",
-                    "StorageType=accounting_storage/mysql",
-                    "StorageHost=localhost",
-                    "StorageUser=slurm",
-                    "StoragePass=slurm",
-                    "StorageLoc=slurm_acct",
-                ]
-            )
-            + "\n"
-        )
+        conf.write_text(slurmdbd_conf(self._words))
         self._start("slurmdbd", ["slurmdbd", "-D"], MYSQL_UNIX_PORT=str(sock))
         self._wait("slurmdbd", lambda: _listens(self._dbd_port))
         for what in (["cluster", self.name], ["account", "research"], ["user", self.user, "account=research"]):
@@ -378,35 +295,6 @@ _ENTER = """mount -t proc proc "$0/proc" && mount --rbind "$1" "$0$1" || exit 1
 shift
 exec chroot "$0" "$@"
 """
-_COMMON = (
-    "ProctrackType=proctrack/linuxproc",
-    "TaskPlugin=task/none",
-    "JobAcctGatherType=jobacct_gather/linux",
-    "JobAcctGatherFrequency=1",
-    "JobAcctGatherParams=OverMemoryKill",
-    "MpiDefault=none",
-    "SwitchType=switch/none",
-    "SlurmdParameters=config_overrides",
-    "SelectType=select/cons_tres",
-    "SelectTypeParameters=CR_Core_Memory",
-    "SchedulerType=sched/backfill",
-    "SchedulerParameters=bf_interval=1,sched_interval=1,batch_sched_delay=0,sched_min_interval=0",
-    "PriorityType=priority/basic",
-    "KillWait=2",
-    "CompleteWait=0",
-    "ReturnToService=2",
-    "MailProg=/bin/true",
-    "EnforcePartLimits=ALL",
-    "SlurmctldTimeout=30",
-    "SlurmdTimeout=8",
-    "InactiveLimit=0",
-    "Waittime=0",
-    "TCPTimeout=5",
-    "MessageTimeout=10",
-    "GresTypes=gpu",
-)
-
-
 def _path_of(program: str) -> str | None:
     return shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
 
@@ -414,10 +302,3 @@ def _path_of(program: str) -> str | None:
 def _listens(port: int) -> bool:
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _our_name_is_loopback() -> bool:
-    try:
-        return socket.gethostbyname(socket.gethostname()).startswith("127.")
-    except OSError:
-        return False

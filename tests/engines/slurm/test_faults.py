@@ -26,7 +26,8 @@ from tests.contract.adapters import (
     until,
 )
 from tests.contract.slurm_kind import SlurmCliKind, SlurmNewerKind, SlurmRestKind
-from tests.engines.slurm.cluster import MIN_JOB_AGE_S, missing
+from tests.engines.slurm.cluster import missing
+from tests.engines.slurm.configuration import MIN_JOB_AGE_S
 from tests.engines.ssh import server
 from tests.engines.ssh.server import LoginNode
 from topology.resources import Resources
