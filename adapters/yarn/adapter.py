@@ -29,7 +29,7 @@ from adapters.yarn.codec import OURS, objection, order_of, spec_of, submission, 
 from adapters.yarn.listing import UNSAVED, App, apps_of, chosen, foreign, nodes_of, report_of, rooms_of
 from adapters.yarn.logs import output
 from adapters.yarn.probe import checks
-from adapters.yarn.settings import YarnSettings, mount_of
+from adapters.yarn.settings import YarnSettings, storage_of
 from topology.site import Site
 
 LOOK_S = 0.05
@@ -48,7 +48,7 @@ class YarnAdapter:
         self._settings = settings
         self._federation = federation
         self._web = web
-        self._mount = mount_of(site, settings)
+        self._storage = storage_of(site, settings)
         self._forgotten: dict[NativeId, None] = {}
 
     async def reserve(self, names: Collection[RunName], call: Call) -> Mapping[RunName, NativeId]:
@@ -152,7 +152,7 @@ class YarnAdapter:
         bodies: dict[RunName, Mapping[str, Any]] = {}
         for run in runs:
             if run.name not in outcomes:
-                order = order_of(run, self._mount, self._settings)
+                order = order_of(run, self._storage, self._settings)
                 refusal = _unreserved(run) or objection(run, self._site) or too_long(order)
                 if refusal:
                     outcomes[run.name] = Refused(refusal)

@@ -9,7 +9,13 @@ from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).parent
-MAIN = "from adapters.yarn.master.application import main\n\nmain()\n"
+MAIN = """import sys
+
+from adapters.yarn.master.application import main
+from adapters.yarn.master.staging import act
+
+act(sys.argv[1:]) if sys.argv[1:] else main()
+"""
 _NEVER = (1980, 1, 1, 0, 0, 0)
 """The zip is the same whenever it is made."""
 

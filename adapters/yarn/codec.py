@@ -12,14 +12,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import PurePosixPath
 from typing import Any
 
 from adapters.base import EndReason, Run, RunName
-from adapters.shell import LEAVE, claim_lines, program_lines, ready_lines
 from adapters.yarn.master.application import CODE, ORDER, Order
 from adapters.yarn.master.scheduler import Size
-from adapters.yarn.master.task import LEFT, LOGS
+from adapters.yarn.master.task import LOGS
+from adapters.yarn.scripts import CARRIED, Storage, claim_script, task_script
 from adapters.yarn.settings import YarnSettings
 from topology.resources import Resources
 from topology.site import Site
@@ -78,16 +77,12 @@ def objection(run: Run, site: Site) -> str | None:
     return None
 
 
-def order_of(run: Run, storage: PurePosixPath, settings: YarnSettings) -> Order:
-    """What its application master is told. `storage` is where tasks see the site's storage."""
-    # past the program's own exit codes: what the master finds in this file is not the program's word
-    leave = f'{LEAVE}() {{ printf \'%s %s\\n\' "$1" "$2" > "$fed_left"; exit 1; }}\nfed_left="$PWD/{LEFT}"\n'
-    claim = claim_lines(run, storage, '"$CONTAINER_ID"')
-    task = f'fed_task="$1"\n{ready_lines(run, storage, chr(34) + "$PWD/fed" + chr(34))}export FED_TASK="$fed_task"\n'
+def order_of(run: Run, storage: Storage, settings: YarnSettings) -> Order:
+    """What its application master is told. `storage` is how tasks come by the site's storage."""
     return Order(
         tasks=run.tasks,
-        claim=leave + claim,
-        task=f'{leave}{task}{program_lines(run)}exec "$@"\n',
+        claim=claim_script(run, storage, settings.python),
+        task=task_script(run, storage, settings.python),
         size=size_of(run.per_task, settings),
         label=settings.label(run.pool),
         patience_s=settings.gang_patience_s,
@@ -95,7 +90,7 @@ def order_of(run: Run, storage: PurePosixPath, settings: YarnSettings) -> Order:
         walltime_s=run.walltime_s,
         scheduler=settings.scheduler_address,
         # no quotes and no name of ours: the node manager puts it into double quotes for another shell
-        command=f"printf %s ${CODE} | base64 -d > fed.zip && exec {settings.python} -S -E fed.zip 2><LOG_DIR>/stderr",
+        command=f"printf %s ${CODE} | base64 -d > {CARRIED} && exec {settings.python} -S -E {CARRIED} 2><LOG_DIR>/stderr",
     )
 
 

@@ -10,9 +10,15 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from adapters.secrets import Secret
+from adapters.yarn.master.staging import Place
 from topology.site import Site
 
 Url = Annotated[str, StringConstraints(pattern="^https?://[^/?#]+(/[^?#]*)?$")]
+
+
+HostPort = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.\-]+:[0-9]+$")]
+HDFS_PORT = 9870
+"""Of a name node's web address where nothing says (hdfs-default.xml, dfs.namenode.http-address)."""
 
 
 class YarnSettings(BaseModel):
@@ -40,7 +46,11 @@ class YarnSettings(BaseModel):
     gpus: Mapping[str, str] = Field(default_factory=dict)
     """GPU type to YARN's resource type, where it is not `yarn.io/gpu`."""
     mount: str | None = Field(default=None, pattern="^/")
-    """Where tasks see the site's storage; the path of its url when that is a `file:` one."""
+    """Where tasks see the site's storage; the path of its url when that is a `file:` one. Without it storage whose url is
+    `webhdfs:` is not mounted: tasks get copies of their inputs, and their outputs are stored."""
+    name_nodes: tuple[HostPort, ...] = ()
+    """host:port of the web addresses of HDFS's name nodes as nodes reach them, for storage that is not mounted; that of the
+    storage's url when absent."""
     python: str = "python3"
     """Python 3.8 or newer on every node: the application master needs it, and nothing else."""
     scheduler_address: str | None = None
@@ -67,11 +77,22 @@ class YarnSettings(BaseModel):
         return self.gpus.get(gpu, "yarn.io/gpu")
 
 
-def mount_of(site: Site, settings: YarnSettings) -> PurePosixPath:
-    """Where tasks see the site's storage. Raises ValueError where nothing says."""
+def storage_of(site: Site, settings: YarnSettings) -> PurePosixPath | Place:
+    """Where tasks see the site's storage, or where it is in HDFS. Raises ValueError where nothing says, or where HDFS asks for
+    more than a user's name."""
     url = urlsplit(site.storage.url)
     if settings.mount:
         return PurePosixPath(settings.mount)
-    if url.scheme != "file" or not url.path.startswith("/"):
+    if url.scheme == "file" and url.path.startswith("/"):
+        return PurePosixPath(unquote(url.path))
+    if url.scheme != "webhdfs":
         raise ValueError(f"engine.settings.mount: say where tasks see {site.storage.url}")
-    return PurePosixPath(unquote(url.path))
+    options = site.storage.options
+    for asked in ("token", "password", "https"):
+        if options.get(asked):
+            raise ValueError(
+                f"engine.settings.mount: tasks come to {site.storage.url} by a user's name alone and over plain HTTP, and its "
+                f"options say {asked}: say where nodes mount it"
+            )
+    name_nodes = settings.name_nodes or (f"{url.hostname}:{url.port or HDFS_PORT}",)
+    return Place(name_nodes, str(options.get("user") or settings.user), unquote(url.path) or "/")

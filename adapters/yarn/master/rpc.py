@@ -135,6 +135,3 @@ def digest(user: str, password: str, challenge: str, uri: str, nonce: str) -> tu
         f'digest-uri="{uri}",maxbuf=65536,response={response("AUTHENTICATE")},qop=auth'
     )
     return answer, response("")
-
-
-

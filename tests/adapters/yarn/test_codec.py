@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shlex
 from dataclasses import replace
 from pathlib import PurePosixPath
 
@@ -14,7 +15,8 @@ from adapters.yarn.carried import master_zip
 from adapters.yarn.codec import MOST_ORDER, PIECE, encoded, objection, order_of, size_of, spec_of, submission, tags_of, too_long
 from adapters.yarn.master.application import ORDER, Order
 from adapters.yarn.master.scheduler import Size
-from adapters.yarn.settings import YarnSettings, mount_of
+from adapters.yarn.master.staging import Place, Stage
+from adapters.yarn.settings import YarnSettings, storage_of
 from topology.resources import Resources
 from topology.site import Engine, Pool, Site, Storage
 
@@ -108,11 +110,34 @@ def test_what_fits_is_taken():
 
 
 def test_storage_is_seen_where_its_url_or_the_settings_say():
-    assert mount_of(SITE, SETTINGS) == STORAGE
-    far = replace(SITE, storage=Storage("webhdfs://nn:9870/fed"))
+    assert storage_of(SITE, SETTINGS) == STORAGE
+    far = replace(SITE, storage=Storage("sftp://login/fed"))
     with pytest.raises(ValueError, match="mount"):
-        mount_of(far, SETTINGS)
-    assert mount_of(far, SETTINGS.model_copy(update={"mount": "/mnt/fed"})) == PurePosixPath("/mnt/fed")
+        storage_of(far, SETTINGS)
+    assert storage_of(far, SETTINGS.model_copy(update={"mount": "/mnt/fed"})) == PurePosixPath("/mnt/fed")
+
+
+def test_storage_in_hdfs_is_not_mounted_unless_settings_say_so():
+    def at(**options):
+        return replace(SITE, storage=Storage("webhdfs://nn/fed%20b", options=options))
+
+    assert storage_of(at(), SETTINGS) == Place(("nn:9870",), "fedbroker", "/fed b")
+    near = SETTINGS.model_copy(update={"name_nodes": ("nn1:50070", "nn2:50070")})
+    assert storage_of(at(user="fed"), near) == Place(("nn1:50070", "nn2:50070"), "fed", "/fed b")
+    for asked in ({"token": {"env": "T"}}, {"user": "u", "password": {"env": "P"}}, {"https": True}):
+        with pytest.raises(ValueError, match="mount"):
+            storage_of(at(**asked), SETTINGS)
+        assert storage_of(at(**asked), SETTINGS.model_copy(update={"mount": "/mnt"})) == PurePosixPath("/mnt")
+
+
+def test_what_goes_to_hdfs_is_read_as_it_was_written():
+    stage = Stage(Place(["nn:9870"], "fed", "/fed/"), {"a 'b'": "in/a"}, {"w": "out/w"})
+    assert Stage.read(stage.text()) == stage
+    assert stage.path("in/a") == "/fed/in/a"
+    script = order_of(a_run(inputs=stage.inputs), Place(("nn:9870",), "fed", "/"), SETTINGS).task
+    first = next(line for line in script.splitlines() if " keep " in line)
+    words = shlex.split(first)
+    assert Stage.read(words[words.index("keep") + 1]).inputs == stage.inputs
 
 
 def test_settings_take_one_login_and_no_words_of_secrets():

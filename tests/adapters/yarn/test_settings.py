@@ -2,7 +2,7 @@ from pathlib import Path, PurePosixPath
 
 from adapters.kinds import KINDS
 from adapters.yarn.adapter import YarnAdapter, open_yarn
-from adapters.yarn.settings import mount_of
+from adapters.yarn.settings import storage_of
 from broker.documents.reading import parse_documents
 from topology.resources import Resources
 from topology.site import Engine, Pool, Site, Storage
@@ -17,5 +17,5 @@ def test_the_worked_site_is_read():
     assert (settings.label("gpu"), settings.label("cpu")) == ("a100-nodes", "")
     assert settings.queues["physics"] == "root.science.physics"
     site = Site("par", Engine("yarn"), (Pool("cpu", 1, Resources(1, 1)),), Storage("webhdfs://nn.par.example:9870/fed"))
-    assert mount_of(site, settings) == PurePosixPath("/mnt/fed")
+    assert storage_of(site, settings) == PurePosixPath("/mnt/fed")
     assert isinstance(open_yarn(site, settings, "fed"), YarnAdapter)
