@@ -76,7 +76,7 @@ class Folder:
             self._fs: FileSystem = opened(storage)
 
     def create_claim(self, path: str) -> bool:
-        """See `Claims.create`; how exclusive that is by scheme is told in `file_systems.py`."""
+        """See `Claims.create`; how exclusive that is by scheme is told in `file_systems`."""
         full = self._full(path)
         with self._refusals(full):
             self._fs.make_folder(posixpath.dirname(full))
