@@ -55,11 +55,14 @@ class Kind(Protocol):
     probe_timeout_s: float
     """How long a probe may take; `PROBE_S` where a kind does not say."""
     runs_programs: bool
-    """Whether programs really run, with `storage` as the site's storage."""
+    """Whether programs really run, with files of the site's storage."""
     terminates_with: Collection[int | None]
     """Signals that a cancelled run may be reported with."""
     federation: str
     storage: Path
+    """The site's storage where that is a folder of this machine."""
+    hall: Path
+    """Where programs run: a folder of this machine that all tasks see, apart from the site's storage."""
 
     @staticmethod
     def missing() -> str:
@@ -82,6 +85,12 @@ class Kind(Protocol):
 
     def has_claim(self, path: str) -> bool:
         """Whether somebody took it."""
+
+    def put(self, path: str, content: str) -> None:
+        """A file of the site's storage, where programs run."""
+
+    def content(self, path: str) -> str:
+        """What a file of the site's storage holds, where programs run."""
 
     async def pause(self) -> None:
         """Let a little of the engine's time pass."""

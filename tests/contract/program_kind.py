@@ -25,8 +25,8 @@ class ProgramKind:
         """`gates` is the folder below `folder` that programs look in: it has to be one that they see."""
         self.storage = folder / "storage"
         self.storage.mkdir()
-        self._gates = folder / gates
-        self._gates.mkdir()
+        self.hall = folder / gates
+        self.hall.mkdir()
 
     @staticmethod
     def missing() -> str:
@@ -34,21 +34,27 @@ class ProgramKind:
 
     def program(self, run: str, does: Does) -> tuple[str, ...]:
         parts = [f"printf %s '{does.output}'"]
-        parts += [f"while [ ! -e {self._gates / run} ]; do sleep {self.gate_poll_s}; done"] if does.waits else []
+        parts += [f"while [ ! -e {self.hall / run} ]; do sleep {self.gate_poll_s}; done"] if does.waits else []
         parts += [f"{self.sleep} {does.seconds}"] if does.seconds else []
         parts += [f"kill -{does.signal:d} $$" if does.signal else f"exit {does.exit_code}"]
         return ("sh", "-c", "; ".join(parts))
 
     def let_go(self, run: str) -> None:
-        (self._gates / run).touch()
+        (self.hall / run).touch()
 
     def claim(self, path: str) -> None:
-        target = self.storage / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text("given up by the broker\n")
+        self.put(path, "given up by the broker\n")
 
     def has_claim(self, path: str) -> bool:
         return (self.storage / path).exists()
+
+    def put(self, path: str, content: str) -> None:
+        target = self.storage / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(content)
+
+    def content(self, path: str) -> str:
+        return (self.storage / path).read_text()
 
     async def pause(self) -> None:
         await asyncio.sleep(self.pause_s)

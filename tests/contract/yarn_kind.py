@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import posixpath
 import secrets
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,13 @@ from adapters.base import Layer, SiteAdapter
 from adapters.yarn.adapter import YarnAdapter
 from adapters.yarn.client import Opened, Web
 from adapters.yarn.settings import YarnSettings
+from broker.file_systems import opened
 from broker.store.embedded import free_ports
 from tests.contract.adapters import POOLS
 from tests.contract.program_kind import ProgramKind
 from tests.contract.reserving import Ids, ReservingAdapter
+from tests.engines.hdfs import cluster as hdfs
+from tests.engines.hdfs.cluster import HdfsCluster
 from tests.engines.running import running
 from tests.engines.yarn.cluster import YarnCluster, missing
 from tests.engines.yarn.configuration import Node
@@ -42,7 +47,7 @@ class YarnKind(ProgramKind):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.federation = f"f{secrets.token_hex(4)}"
-        self.cluster = running("yarn", started)
+        self.cluster = self._cluster()
         self._ids = Ids()
 
     def adapter(self, federation: str | None = None, **settings: Any) -> SiteAdapter:
@@ -99,13 +104,74 @@ class YarnKind(ProgramKind):
 
     def _open(self, federation: str | None = None, web: Web | None = None, **settings: Any) -> SiteAdapter:
         read = self._settings(**settings)
-        site = Site("ams", Engine("yarn"), POOLS, Storage(f"file://{self.storage}"))
+        site = Site("ams", Engine("yarn"), POOLS, self.site_storage)
         return YarnAdapter(site, read, federation or self.federation, web or Web(read))
 
+    def _cluster(self) -> YarnCluster:
+        return running("yarn", started)
 
-def started(folder: Path) -> YarnCluster:
+    @property
+    def site_storage(self) -> Storage:
+        """As the site names it."""
+        return Storage(f"file://{self.storage}")
+
+
+class YarnHdfsKind(YarnKind):
+    """Another cluster, whose sites have their storage in HDFS, which no node mounts."""
+
+    name = "yarn-hdfs"
+
+    @staticmethod
+    def missing() -> str:
+        return missing() or hdfs.missing()
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.storage.rmdir()  # there is nothing that is seen as a folder
+        self._root = f"/{uuid.uuid4().hex}"
+        self.files = opened(self.site_storage)
+        self.files.make_folder(self._root)
+
+    @property
+    def hdfs(self) -> HdfsCluster:
+        """The file system of a test session."""
+        return running("hdfs", lambda folder: HdfsCluster(folder).start())
+
+    @property
+    def site_storage(self) -> Storage:
+        return Storage(f"webhdfs://{self.hdfs.host}:{self.hdfs.port}{self._root}", options={"user": "fed"})
+
+    def has_claim(self, path: str) -> bool:
+        return self.files.info(f"{self._root}/{path}") is not None
+
+    def put(self, path: str, content: str) -> None:
+        full = f"{self._root}/{path}"
+        self.files.make_folder(posixpath.dirname(full))
+        self.files.create(full, content.encode())
+
+    def content(self, path: str) -> str:
+        return self.files.read(f"{self._root}/{path}").decode()
+
+    @contextmanager
+    def without_storage(self) -> Iterator[None]:
+        self.files.rename(self._root, f"{self._root}-away")
+        try:
+            yield
+        finally:
+            self.files.rename(f"{self._root}-away", self._root)
+
+    async def end(self) -> None:
+        await super().end()
+        self.files.close()
+
+    def _cluster(self) -> YarnCluster:
+        return running("yarn-hdfs", lambda folder: started(folder, self.hdfs.url))
+
+
+def started(folder: Path, file_system: str = "file:///") -> YarnCluster:
     """The cluster of a test session: what the contract says that every engine has."""
-    cluster = YarnCluster(folder, [Node(), Node(), Node(gpus={"a100": 2, "h100": 1}, label="gpu")])
+    nodes = [Node(), Node(), Node(gpus={"a100": 2, "h100": 1}, label="gpu")]
+    cluster = YarnCluster(folder, nodes, file_system=file_system)
     cluster.start()
     return cluster
 

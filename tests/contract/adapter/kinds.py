@@ -13,13 +13,13 @@ from tests.contract.process_kind import ProcessKind
 from tests.contract.ray_kind import RayKind
 from tests.contract.slurm_kind import SlurmCliKind, SlurmNewerKind, SlurmRestKind
 from tests.contract.twin_kind import TwinKind, WeakTwinKind
-from tests.contract.yarn_kind import YarnKind
+from tests.contract.yarn_kind import YarnHdfsKind, YarnKind
 
 KINDS: Mapping[str, type[Kind]] = {
     kind.name: kind
     for kind in (
-        *(TwinKind, WeakTwinKind, ProcessKind, SlurmCliKind, SlurmRestKind, SlurmNewerKind, KubernetesKind, YarnKind, LsfKind),
-        RayKind,
+        *(TwinKind, WeakTwinKind, ProcessKind, SlurmCliKind, SlurmRestKind, SlurmNewerKind, KubernetesKind, YarnKind),
+        *(YarnHdfsKind, LsfKind, RayKind),
     )
 }
 

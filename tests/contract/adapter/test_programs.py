@@ -29,8 +29,8 @@ from tests.contract.adapters import (
 
 @where_programs_run
 async def test_tasks_of_a_gang_run_at_once(kind, adapter):
-    meet = "touch $FED_OUTPUTS/hall/$FED_TASK; while [ $(ls $FED_OUTPUTS/hall | wc -l) -lt $FED_TASKS ]; do sleep 0.02; done"
-    gang = a_run(kind, tasks=8, command=sh(meet), outputs={"hall": ".fed/outputs/hall"})
+    meet = f"touch {kind.hall}/$FED_TASK; while [ $(ls {kind.hall} | wc -l) -lt $FED_TASKS ]; do sleep 0.02; done"
+    gang = a_run(kind, tasks=8, command=sh(meet))
     assert (await finish(kind, adapter, gang)).state is SiteState.SUCCEEDED
 
 
@@ -54,16 +54,14 @@ async def test_a_program_that_is_deaf_to_its_cancel_ends_all_the_same(kind, adap
 
 @where_programs_run
 async def test_output_is_followed_until_the_task_ends(kind, adapter):
-    gate = kind.storage / "gate"
-    gate.mkdir()
-    waits = "echo one; while [ ! -e $FED_INPUTS/gate/open ]; do sleep 0.02; done; echo two"
-    run = a_run(kind, command=sh(waits), tasks=2, inputs={"gate": "gate"})
+    waits = f"echo one; while [ ! -e {kind.hall}/open ]; do sleep 0.02; done; echo two"
+    run = a_run(kind, command=sh(waits), tasks=2)
     await adapter.submit([run], CALL)
     got = b""
     async for chunk in adapter.logs(ref(run), task=1, offset=0, follow=True):
         got += chunk
         if got == b"one\n":
-            (gate / "open").touch()
+            kind.let_go("open")
     assert got == b"one\ntwo\n"
 
 
@@ -108,12 +106,11 @@ async def test_a_task_sees_nothing_of_the_brokers_environment(kind, adapter, mon
 
 @where_programs_run
 async def test_inputs_are_there_to_read_and_outputs_to_write(kind, adapter):
-    (kind.storage / "corpus").mkdir()
-    (kind.storage / "corpus" / "part").write_text("one two three\n")
+    kind.put("corpus/part", "one two three\n")
     count = sh("cat $FED_INPUTS/corpus/* | wc -w > $FED_OUTPUTS/words/count")
     run = a_run(kind, command=count, inputs={"corpus": "corpus"}, outputs={"words": ".fed/outputs/words"})
     assert (await finish(kind, adapter, run)).state is SiteState.SUCCEEDED
-    assert (kind.storage / ".fed/outputs/words/count").read_text().split() == ["3"]
+    assert kind.content(".fed/outputs/words/count").split() == ["3"]
 
 
 @where_programs_run

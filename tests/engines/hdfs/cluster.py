@@ -35,6 +35,7 @@ class HdfsCluster:
         self._folder = folder
         self._rpc, self.port, transfer, self._data_web, data_rpc = free_ports(5)
         self.host = "127.0.0.1"
+        self.url = f"hdfs://{self.host}:{self._rpc}"
         site = {
             "dfs.replication": 1,
             "dfs.permissions.enabled": "false",
@@ -47,7 +48,7 @@ class HdfsCluster:
             "dfs.datanode.hostname": self.host,
             "dfs.namenode.safemode.extension": 0,
         }
-        core = {"fs.defaultFS": f"hdfs://{self.host}:{self._rpc}", "hadoop.tmp.dir": folder / "tmp"}
+        core = {"fs.defaultFS": self.url, "hadoop.tmp.dir": folder / "tmp"}
         self.name_node = Daemon("names", f"{HDFS}.namenode.NameNode", folder / "name", 256)
         self.data_node = Daemon("blocks", f"{HDFS}.datanode.DataNode", folder / "data", 256)
         for daemon in (self.name_node, self.data_node):
