@@ -21,6 +21,7 @@ _WAITS = (*UNSAVED, "SUBMITTED", "ACCEPTED")
 _EXIT_STATUS = re.compile(r"exitCode: (-?\d+)")
 _NO_ANSWER = "ApplicationMaster for attempt"
 _STATUS_REASONS = {
+    -1: EndReason.NODE_LOST,
     -100: EndReason.NODE_LOST,
     -101: EndReason.NODE_LOST,
     -102: EndReason.PREEMPTED,
@@ -33,7 +34,8 @@ _STATUS_REASONS = {
     126: EndReason.START_FAILED,
     127: EndReason.START_FAILED,
 }
-"""Of an application master's container, by ContainerExitStatus; 126 and 127 are the shell's, for a Python that is not there."""
+"""Of an application master's container, by ContainerExitStatus. -1 is a node manager's that could not launch it; 126 and 127 are
+the shell's, for a Python that is not there."""
 MOST_MESSAGE = 1000
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from adapters.base import Check, Layer, Unreachable
+from adapters.probing import Answers
 from adapters.yarn.client import Denied, Web, within
 from adapters.yarn.listing import elements_of, label_of, nodes_of
 from adapters.yarn.settings import YarnSettings
@@ -20,35 +20,27 @@ from topology.site import Site
 async def checks(web: Web, site: Site, settings: YarnSettings, timeout_s: float) -> Sequence[Check]:
     """Reach: the address answers. Login: it takes our words for who we are. Scheduler: a resource manager is active, and has our
     queues, and our pools' labels on nodes that run. Storage: its place, where the broker sees it, can be written to."""
-    done: list[Check] = []
-    began = time.monotonic()
-
-    def answered(layer: Layer, message: str = "", is_misconfigured: bool = False) -> None:
-        nonlocal began
-        now = time.monotonic()
-        done.append(Check(layer, not message, 1000 * (now - began), message, is_misconfigured))
-        began = now
-
+    answers = Answers()
     try:
         async with within(timeout_s):
             try:
                 await web.reach()
             except Denied as error:
-                answered(Layer.REACH)
-                answered(Layer.LOGIN, str(error), is_misconfigured=True)
-                return done
-            answered(Layer.REACH)
-            answered(Layer.LOGIN)
+                answers.answered(Layer.REACH)
+                answers.answered(Layer.LOGIN, str(error), is_misconfigured=True)
+                return answers.checks
+            answers.answered(Layer.REACH)
+            answers.answered(Layer.LOGIN)
             await web.active()
             wrong = _missing_queues(await web.listing("/scheduler"), settings) or _missing_pools(
                 nodes_of(await web.listing("/nodes")), site, settings
             )
-            answered(Layer.SCHEDULER, wrong, is_misconfigured=bool(wrong))
+            answers.answered(Layer.SCHEDULER, wrong, is_misconfigured=bool(wrong))
             if not wrong:
-                answered(Layer.STORAGE, await asyncio.to_thread(_unwritable, site.storage.url))
+                answers.answered(Layer.STORAGE, await asyncio.to_thread(_unwritable, site.storage.url))
     except Unreachable as error:
-        answered(list(Layer)[len(done)], str(error))
-    return done
+        answers.failed(str(error))
+    return answers.checks
 
 
 def _missing_queues(listing: Any, settings: YarnSettings) -> str:

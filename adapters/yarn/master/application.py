@@ -40,6 +40,7 @@ RUN_BEAT_S = 0.5
 WAITS, RUNS = 0.0, 0.5
 """The progress that is told while containers are gathered, and after."""
 _STATUS_REASONS = {
+    -1: ("node-lost", "its node manager could not launch it"),
     -100: ("node-lost", "its node was lost, or its container given back"),
     -101: ("node-lost", "the disks of its node failed"),
     -102: ("preempted", "its container was preempted"),
