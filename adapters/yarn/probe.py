@@ -7,13 +7,14 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from adapters.base import Check, Layer, Unreachable
 from adapters.probing import Answers
 from adapters.yarn.client import Denied, Web, within
 from adapters.yarn.listing import elements_of, label_of, nodes_of
-from adapters.yarn.settings import YarnSettings
+from adapters.yarn.master.staging import Place
+from adapters.yarn.settings import HDFS_PORT, YarnSettings, storage_of
 from topology.site import Site
 
 
@@ -37,7 +38,13 @@ async def checks(web: Web, site: Site, settings: YarnSettings, timeout_s: float)
             )
             answers.answered(Layer.SCHEDULER, wrong, is_misconfigured=bool(wrong))
             if not wrong:
-                answers.answered(Layer.STORAGE, await asyncio.to_thread(_unwritable, site.storage.url))
+                place = storage_of(site, settings)
+                answers.answered(
+                    Layer.STORAGE,
+                    await _unwritable_hdfs(place, site.storage.url, settings)
+                    if isinstance(place, Place)
+                    else await asyncio.to_thread(_unwritable, site.storage.url),
+                )
     except Unreachable as error:
         answers.failed(str(error))
     return answers.checks
@@ -79,7 +86,8 @@ def _missing_pools(nodes: Sequence[Mapping[str, Any]], site: Site, settings: Yar
 
 
 def _unwritable(url: str) -> str:
-    """Why the storage cannot be written to from here. Of one that is no directory of ours nothing is known: see the README."""
+    """Why storage that nodes mount cannot be written to from here. Of one that is no directory of ours nothing is known: see the
+    README."""
     parts = urlsplit(url)
     if parts.scheme != "file":
         return ""
@@ -87,3 +95,17 @@ def _unwritable(url: str) -> str:
     if not place.is_dir():
         return f"{place} is no directory"
     return "" if os.access(place, os.W_OK | os.X_OK) else f"{place} cannot be written to"
+
+
+async def _unwritable_hdfs(place: Place, url: str, settings: YarnSettings) -> str:
+    """Why tasks cannot write to storage in HDFS, as the name node that the broker knows says. It gets no secret of YARN's."""
+    parts = urlsplit(url)
+    address = f"http://{parts.hostname}:{parts.port or HDFS_PORT}/webhdfs/v1{quote(place.root)}"
+    web = Web(settings.model_copy(update={"user": place.user, "password": None, "token": None}))
+    try:
+        answer = await web.ask("GET", address, op="CHECKACCESS", fsaction="rwx")
+    except Denied as error:
+        return str(error)
+    finally:
+        await web.close()
+    return "" if answer.status == 200 else f"{url}: {answer.status}: {answer.words}"
