@@ -22,6 +22,7 @@ from adapters.base import (
     RunRef,
     Unreachable,
 )
+from adapters.probing import Answers
 from adapters.process.client import Denied, EngineClient, gone, read_answer, read_frames
 from adapters.process.codec import (
     MAX_LINE_BYTES,
@@ -88,35 +89,26 @@ class ProcessAdapter:
 
     async def probe(self, timeout_s: float) -> Sequence[Check]:
         """See `SiteAdapter.probe`. An engine that was started for other pools is started anew where we may; its runs go on."""
-        checks: list[Check] = []
-        began = time.monotonic()
-
-        def answered(layer: Layer, message: str = "", is_misconfigured: bool = False) -> None:
-            nonlocal began
-            now = time.monotonic()
-            checks.append(Check(layer, not message, 1000 * (now - began), message, is_misconfigured))
-            began = now
-
-        client = self._client
+        answers, client = Answers(), self._client
         try:
             engine = await client.ask("ping", timeout_s)
-            answered(Layer.REACH)
-            answered(Layer.LOGIN)
+            answers.answered(Layer.REACH)
+            answers.answered(Layer.LOGIN)
             if not self._has_our_pools(engine) and client.autostart:
                 await client.ask("stop", timeout_s)
                 await client.start()
                 engine = await client.ask("ping", timeout_s)
             if not self._has_our_pools(engine):
-                answered(Layer.SCHEDULER, "the engine was started for other pools: start it anew", is_misconfigured=True)
-                return checks
-            answered(Layer.SCHEDULER)
-            answered(Layer.STORAGE, await client.ask("storage", timeout_s))
+                answers.answered(Layer.SCHEDULER, "the engine was started for other pools: start it anew", is_misconfigured=True)
+                return answers.checks
+            answers.answered(Layer.SCHEDULER)
+            answers.answered(Layer.STORAGE, await client.ask("storage", timeout_s))
         except Denied as error:
-            answered(Layer.REACH)
-            answered(Layer.LOGIN, str(error))
+            answers.answered(Layer.REACH)
+            answers.answered(Layer.LOGIN, str(error))
         except Unreachable as error:
-            answered(list(Layer)[len(checks)], str(error))
-        return checks
+            answers.failed(str(error))
+        return answers.checks
 
     async def close(self) -> None:
         """See `SiteAdapter.close`. The engine goes on as well."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from adapters.base import Check, Layer, Unreachable
+from adapters.probing import Answers
 from adapters.ray.client import Denied, Misconfigured, RayClient, Said
 from adapters.ray.codec import nodes_of, version_of
 from adapters.ray.errands import Errands, StorageFailing
@@ -16,47 +17,40 @@ from topology.site import Site
 
 async def probe(site: Site, settings: RaySettings, client: RayClient, errands: Errands, timeout_s: float) -> Sequence[Check]:
     """See `SiteAdapter.probe`: the head, our token, its nodes, and the storage as a node sees it."""
-    checks: list[Check] = []
-    began = time.monotonic()
-    deadline = began + timeout_s
-
-    def answered(layer: Layer, failure: str | None = None, words: str = "", is_misconfigured: bool = False) -> None:
-        nonlocal began
-        now = time.monotonic()
-        checks.append(Check(layer, failure is None, 1000 * (now - began), failure or words, is_misconfigured))
-        began = now
+    answers = Answers()
+    deadline = time.monotonic() + timeout_s
 
     def left() -> float:
         return max(deadline - time.monotonic(), 0.05)
 
     try:
         version = version_of(await client.ask("GET", "/api/version", left()))
-        answered(Layer.REACH, words=f"Ray {version.ray_version}")
-        answered(Layer.LOGIN)
+        answers.answered(Layer.REACH, words=f"Ray {version.ray_version}")
+        answers.answered(Layer.LOGIN)
         answer = await client.ask("GET", "/api/v0/nodes", left(), {"limit": "10000", "detail": "1"})
         missing = lacking(site, settings, nodes_of(answer))
         if missing is not None:
             wanted = settings.pool(missing.name)
             labels = f"labels {dict(wanted.labels)}" if wanted.labels else "cpus"
             where = f"resource {wanted.resource}" if wanted.resource else labels
-            answered(
+            answers.answered(
                 Layer.SCHEDULER,
                 f"no node of the cluster has the {where} of pool {missing.name}: see the setting pools.{missing.name}",
                 is_misconfigured=bool(wanted.resource or wanted.labels),
             )
-            return checks
-        answered(Layer.SCHEDULER)
-        answered(Layer.STORAGE, words=await errands.storage(left()))
+            return answers.checks
+        answers.answered(Layer.SCHEDULER)
+        answers.answered(Layer.STORAGE, words=await errands.storage(left()))
     except StorageFailing as error:
-        answered(Layer.STORAGE, str(error))
+        answers.failed(str(error))
     except Denied as error:
-        if not checks:
-            answered(Layer.REACH)
-        answered(list(Layer)[len(checks)], str(error), is_misconfigured=True)
+        if not answers.checks:
+            answers.answered(Layer.REACH)
+        answers.failed(str(error), is_misconfigured=True)
     except Misconfigured as error:
-        answered(list(Layer)[len(checks)], str(error), is_misconfigured=True)
+        answers.failed(str(error), is_misconfigured=True)
     except Said as said:
-        answered(list(Layer)[len(checks)], f"Ray answers {said.code}: {' '.join(said.message.split())[-300:]}")
+        answers.failed(f"Ray answers {said.code}: {' '.join(said.message.split())[-300:]}")
     except Unreachable as error:
-        answered(list(Layer)[len(checks)], str(error))
-    return checks
+        answers.failed(str(error))
+    return answers.checks
