@@ -128,9 +128,9 @@ class YarnHdfsKind(YarnKind):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.storage.rmdir()  # there is nothing that is seen as a folder
-        self._root = f"/{uuid.uuid4().hex}"
+        self.root = f"/{uuid.uuid4().hex}"
         self.files = opened(self.site_storage)
-        self.files.make_folder(self._root)
+        self.files.make_folder(self.root)
 
     @property
     def hdfs(self) -> HdfsCluster:
@@ -139,26 +139,26 @@ class YarnHdfsKind(YarnKind):
 
     @property
     def site_storage(self) -> Storage:
-        return Storage(f"webhdfs://{self.hdfs.host}:{self.hdfs.port}{self._root}", options={"user": "fed"})
+        return Storage(f"webhdfs://{self.hdfs.host}:{self.hdfs.port}{self.root}", options={"user": "fed"})
 
     def has_claim(self, path: str) -> bool:
-        return self.files.info(f"{self._root}/{path}") is not None
+        return self.files.info(f"{self.root}/{path}") is not None
 
     def put(self, path: str, content: str) -> None:
-        full = f"{self._root}/{path}"
+        full = f"{self.root}/{path}"
         self.files.make_folder(posixpath.dirname(full))
         self.files.create(full, content.encode())
 
     def content(self, path: str) -> str:
-        return self.files.read(f"{self._root}/{path}").decode()
+        return self.files.read(f"{self.root}/{path}").decode()
 
     @contextmanager
     def without_storage(self) -> Iterator[None]:
-        self.files.rename(self._root, f"{self._root}-away")
+        self.files.rename(self.root, f"{self.root}-away")
         try:
             yield
         finally:
-            self.files.rename(f"{self._root}-away", self._root)
+            self.files.rename(f"{self.root}-away", self.root)
 
     async def end(self) -> None:
         await super().end()
