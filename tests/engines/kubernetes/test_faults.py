@@ -39,13 +39,6 @@ async def kind(tmp_path):
     await engine.end()
 
 
-@pytest.fixture
-async def adapter(kind):
-    adapter = kind.adapter()
-    yield adapter
-    await adapter.close()
-
-
 def pods_of(kind, run):
     found = kind.cluster.api.must("GET", PODS)["items"]
     return [pod for pod in found if pod["metadata"]["annotations"].get("fedbroker/run") == run.name]

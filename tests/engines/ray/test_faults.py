@@ -19,13 +19,6 @@ async def kind(tmp_path):
     await engine.end()
 
 
-@pytest.fixture
-async def adapter(kind):
-    adapter = kind.adapter()
-    yield adapter
-    await adapter.close()
-
-
 async def test_somebody_elses_job_of_our_name_is_told_and_left_alone(kind, adapter):
     run = a_run(kind)
     theirs = {"entrypoint": "sleep 3600", "submission_id": run.name}

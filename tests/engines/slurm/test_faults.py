@@ -43,13 +43,6 @@ async def kind(request, tmp_path):
     await engine.end()
 
 
-@pytest.fixture
-async def adapter(kind):
-    adapter = kind.adapter()
-    yield adapter
-    await adapter.close()
-
-
 def counting(run):
     """The run, noting each time that its program starts."""
     return replace(run, command=sh("echo started >> $FED_OUTPUTS/starts/all"), outputs={"starts": f".fed/starts/{run.name}"})

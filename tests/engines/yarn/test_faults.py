@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.base import Accepted, EndReason, Refused, Run, SiteAdapter, SiteState, Unknown, Unreachable
+from adapters.base import Accepted, EndReason, Refused, Run, SiteState, Unknown, Unreachable
 from tests.contract.adapters import CALL, LONG_S, Does, a_run, finish, listed, over, ref, running, sh, text
 from tests.contract.yarn_kind import YarnKind
 from tests.engines.yarn.cluster import missing
@@ -28,13 +28,6 @@ async def kind(tmp_path: Path) -> AsyncIterator[YarnKind]:
     kind = YarnKind(tmp_path)
     yield kind
     await kind.end()
-
-
-@pytest.fixture
-async def adapter(kind: YarnKind) -> AsyncIterator[SiteAdapter]:
-    adapter = kind.adapter()
-    yield adapter
-    await adapter.close()
 
 
 def marking(kind: YarnKind, number: int) -> Run:
