@@ -97,8 +97,19 @@ class Hdfs:
         self._ask("GET", path, "OPEN", save)
 
     def store(self, source: Path, path: str) -> None:
-        """A file of ours to one of HDFS, in place of one that is there."""
-        self._ask("PUT", path, "CREATE", _content, source, {"overwrite": "true"})
+        """A file of ours to one of HDFS, in place of one that is there. It is written under another name first: HDFS takes a file
+        that is being written from its writer when somebody else begins one of that name."""
+        draft = f"{path}.{os.urandom(8).hex()}"
+        self._ask("PUT", draft, "CREATE", _content, source, {"overwrite": "true"})
+        deadline = time.monotonic() + self._patience_s
+        while not self._told("PUT", draft, "RENAME", destination=path)["boolean"]:
+            if time.monotonic() > deadline:
+                raise HdfsError(f"{path}: HDFS renames nothing to it")
+            try:
+                self.entries(draft)
+            except Absent:  # an answer was lost, and it is done
+                return
+            self._told("DELETE", path, "DELETE")
 
     def take(self, path: str, content: str) -> bool:
         """Make a file that holds this, unless one is there; whether the one that is there then holds this.

@@ -111,16 +111,18 @@ def renames(there: dict[str, bytes], lost: list[str], server: list[str]) -> Says
             there[path] = b"fed start\n"
             return (307, f"http://{server[0]}/webhdfs/v1{path}?op=WRITTEN".encode())
         if operation == "RENAME":
-            (draft,) = [name for name in there if name.startswith(f"{path}")] or [""]
-            is_done = draft != "" and "/claim" not in there
+            is_done = path in there and "/claim" not in there
             if is_done:
-                there["/claim"] = there.pop(draft)
+                there["/claim"] = there.pop(path)
             if operation in lost:
                 lost.remove(operation)
                 return 500, b""
             return 200, json.dumps({"boolean": is_done}).encode()
         if operation == "DELETE":
             there.pop(path, None)
+        if operation == "LISTSTATUS":
+            listing = (200, b'{"FileStatuses": {"FileStatus": []}}')
+            return listing if path in there else refusal("FileNotFoundException", "no", 404)
         return (200, there[path]) if operation == "OPEN" else (200, b'{"boolean": true}')
 
     return says
@@ -134,6 +136,17 @@ def test_a_claim_is_whose_words_are_in_it_whatever_was_answered(others, lost):
         server.append(address)
         assert Hdfs([address], "fed").take("/claim", "fed start\n") is not bool(others)
     assert there == {"/claim": others or b"fed start\n"}
+
+
+@pytest.mark.parametrize("lost", [[], ["RENAME"]])
+def test_a_file_takes_the_place_of_one_that_is_there(tmp_path, lost):
+    there = {"/claim": b"another\n"}
+    server: list[str] = []
+    (tmp_path / "a").write_text("fed start\n")
+    with name_node(renames(there, lost, server)) as address:
+        server.append(address)
+        Hdfs([address], "fed").store(tmp_path / "a", "/claim")
+    assert there == {"/claim": b"fed start\n"}
 
 
 @pytest.mark.parametrize(
