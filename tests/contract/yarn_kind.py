@@ -37,6 +37,8 @@ class YarnKind(ProgramKind):
     name = "yarn"
     is_real = True
     capabilities = YarnAdapter.capabilities
+    keeps_what_it_accepts = False
+    """What a resource manager was about to start when it was killed is lost, and told to be: tests/engines/yarn/test_faults.py."""
     terminates_with = (None,)
     patience_s = 90.0
 
@@ -129,7 +131,7 @@ class YarnHdfsKind(YarnKind):
         super().__init__(folder)
         self.storage.rmdir()  # there is nothing that is seen as a folder
         self.root = f"/{uuid.uuid4().hex}"
-        self.files = opened(self.site_storage)
+        self.files = opened(Storage(f"webhdfs://{self.hdfs.host}:{self.hdfs.port}/", options={"user": "fed"}))
         self.files.make_folder(self.root)
 
     @property
