@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import posixpath
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from broker.documents.storage import TIMEOUT_S
-from broker.file_systems import CannotOpen, Entry, FileSystem, cure_of, failures_of, opened
+from broker.file_systems import CannotOpen, Cure, Entry, FileSystem, cure_of, failures_of, opened
 from broker.sites.layout import OURS
 from topology.site import Site
 from topology.site import Storage as SiteStorage
@@ -34,10 +35,15 @@ MOST_WORDS = 500
 
 GIVEN_UP = b"given up by the broker\n"
 """What the broker's own claims hold; those of runs hold anything else."""
+PROBE = b"written and removed by the broker to see whether it can be\n"
 
 
 class StorageError(Exception):
     """Storage does not answer, or refuses: the same call may succeed later."""
+
+
+class WrongStorage(StorageError):
+    """It answers, and says that our settings of it are wrong; or they cannot be used at all."""
 
 
 class Unfit(StorageError):
@@ -66,14 +72,37 @@ class Storage(Protocol):
     async def measure(self, site: Site, path: str) -> Tree | None:
         """Read and sum up what lies at `path`; None when nothing does. Raises StorageError, and Unfit."""
 
+    async def check(self, site: Site, timeout_s: float, is_fresh: bool = False) -> None:
+        """Whether the storage is there and can be read and written: written to at first, after a failure, and where `is_fresh`.
+        Raises StorageError, in no more than `timeout_s`, and WrongStorage where our settings are wrong."""
+
 
 class Folder:
     """One site's storage, called from threads. Paths are relative to it. Raises StorageError."""
 
     def __init__(self, storage: SiteStorage) -> None:
         self._storage = storage
+        self._is_proven = False
         with self._refusals(storage.url):
             self._fs: FileSystem = opened(storage)
+
+    def check(self, is_fresh: bool) -> None:
+        """See `Storage.check`. What a write takes is tried with a small file of our own, once: many services charge for it."""
+        with self._refusals(self._storage.url):
+            there = self._fs.info(self._fs.root)
+            if there is not None and there["type"] not in ("directory", "link"):
+                raise WrongStorage(f"{self._storage.url} is no folder: mend storage.url")
+        if self._is_proven and not is_fresh:
+            return
+        full = self._full(f"{OURS}/probe-{uuid.uuid4().hex}")
+        with self._refusals(self._storage.url):
+            self._fs.make_folder(posixpath.dirname(full))
+            self._fs.create(full, PROBE)
+            found = self._fs.read(full)
+            self._fs.remove(full)
+            if found != PROBE:
+                raise StorageError(f"{self._storage.url}: what was written there a moment ago reads as {found[:40]!r}")
+        self._is_proven = True
 
     def create_claim(self, path: str) -> bool:
         """See `Claims.create`; how exclusive that is by scheme is told in `file_systems`."""
@@ -187,12 +216,14 @@ class Folder:
         except (StorageError, FileExistsError):
             raise
         except CannotOpen as error:
-            raise StorageError(str(error)) from error
+            raise WrongStorage(str(error)) from error
         except Exception as error:
             # which errors a library has is known only once it was imported, which `opened` does
             if not isinstance(error, (OSError, *failures_of(self._storage.url))):
                 raise
-            raise StorageError(_explained(path, error, cure_of(self._storage.url, error))) from error
+            cure = cure_of(self._storage.url, error)
+            kind = WrongStorage if cure and not cure.is_passing else StorageError
+            raise kind(_explained(path, error, cure)) from error
 
 
 def _digest(file: Any, beat: Beat) -> bytes:
@@ -203,9 +234,9 @@ def _digest(file: Any, beat: Beat) -> bytes:
     return found.digest()
 
 
-def _explained(path: str, error: Exception, cure: str) -> str:
+def _explained(path: str, error: Exception, cure: Cure | None) -> str:
     text = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())[:MOST_WORDS]
-    return f"{_told(path)}: {text}" + (f": {cure}" if cure else "")
+    return f"{_told(path)}: {text}" + (f": {cure.words}" if cure and cure.words else "")
 
 
 def _told(name: str, within: str = "") -> str:
@@ -220,6 +251,9 @@ class SiteStorages:
         self._at_once = threads
         self._threads: dict[str, ThreadPoolExecutor] = {}
         self._folders: dict[str, Folder] = {}
+        self._checkers: dict[str, ThreadPoolExecutor] = {}
+        self._checking: dict[tuple[str, bool], asyncio.Future[None]] = {}
+        """Checks under way, by storage and whether they are fresh: of one that hangs no second is begun."""
 
     async def create(self, site: Site, path: str) -> bool:
         """See `Claims.create`."""
@@ -228,6 +262,24 @@ class SiteStorages:
     async def measure(self, site: Site, path: str) -> Tree | None:
         """See `Storage.measure`."""
         return await self.run_on(site, lambda beat: self.at(site).measure(path, beat))
+
+    async def check(self, site: Site, timeout_s: float, is_fresh: bool = False) -> None:
+        """See `Storage.check`. In threads of their own: the site's others may be busy with large trees."""
+        key = _key(site)
+        doing = self._checking.get((key, is_fresh))
+        if doing is None or doing.done():
+            threads = self._checkers.setdefault(key, ThreadPoolExecutor(2, thread_name_prefix=f"check of {site.name}"))
+            work = asyncio.get_running_loop().run_in_executor(threads, lambda: self.at(site).check(is_fresh))
+            doing = self._checking[key, is_fresh] = work
+            doing.add_done_callback(lambda over: over.cancelled() or over.exception())  # nobody may be waiting for it any more
+        done, _ = await asyncio.wait([doing], timeout=timeout_s)
+        try:
+            if not done:
+                raise _silence(site, timeout_s)
+            doing.result()
+        except StorageError:
+            self._drop(key)
+            raise
 
     def at(self, site: Site) -> Folder:
         """One site's storage. To be called in `run`."""
@@ -260,7 +312,7 @@ class SiteStorages:
                 left = beats[0] + timeout_s - loop.time()
                 if left <= 0:
                     doing.cancel()
-                    raise StorageError(f"{site.storage.url} gives no answer for {timeout_s:g} s: see that it is up and reached")
+                    raise _silence(site, timeout_s)
                 await asyncio.wait([doing], timeout=left)
             return doing.result()
         except StorageError as error:
@@ -274,10 +326,14 @@ class SiteStorages:
 
     def close(self) -> None:
         """Let the threads end."""
-        for threads in self._threads.values():
+        for threads in (*self._threads.values(), *self._checkers.values()):
             threads.shutdown(wait=False, cancel_futures=True)
         for folder in self._folders.values():
             folder.close()
+
+
+def _silence(site: Site, seconds: float) -> StorageError:
+    return StorageError(f"{site.storage.url} gives no answer for {seconds:g} s: see that it is up and reached")
 
 
 def _key(site: Site) -> str:

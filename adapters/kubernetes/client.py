@@ -215,7 +215,8 @@ def parsed(what: str, raw: bytes) -> Any:
     try:
         return json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise Unreachable(f"{what}: no JSON in the answer, which begins {raw[:60]!r}") from error
+        cure = "is this the address of an API server?"
+        raise Unreachable(f"{what}: no JSON in the answer, which begins {raw[:60]!r}; {cure}") from error
 
 
 async def _raise_no(what: str, response: aiohttp.ClientResponse) -> None:

@@ -73,7 +73,8 @@ class RayClient:
         try:
             return json.loads(raw)
         except (ValueError, RecursionError) as error:
-            raise Unreachable(f"{what}: no JSON in the answer, which begins {bytes(raw[:60])!r}") from error
+            cure = "is url the head's own address?"
+            raise Unreachable(f"{what}: no JSON in the answer, which begins {bytes(raw[:60])!r}; {cure}") from error
 
     async def text(self, path: str, timeout_s: float, query: Mapping[str, str]) -> str:
         """The text that it answers, `MOST_TEXT_BYTES` at most. Raises as `ask`."""

@@ -209,7 +209,7 @@ class Rest:
         except SecretMissing as error:
             return f"the token is missing: {error}"
         if ends is not None and ends < time.time():
-            return f"the token expired {time.time() - ends:.0f} s ago: renew it with `scontrol token`"
+            return f"the token expired at {_moment(ends)}: renew it with `scontrol token`, or see that our clock is right"
         return ""
 
     def _client(self) -> aiohttp.ClientSession:
@@ -217,6 +217,10 @@ class Rest:
             connector = aiohttp.TCPConnector(limit=self._settings.connections)
             self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None))
         return self._session
+
+
+def _moment(at: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
 
 
 @contextlib.asynccontextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
@@ -10,7 +10,7 @@ from typing import Protocol
 from aiohttp import ClientSession, web
 from pydantic_core import to_json
 
-from adapters.base import SiteAdapter
+from adapters.base import Check, SiteAdapter
 from broker.context import Context
 from broker.jobs.model import Shape
 from broker.members import Members
@@ -34,6 +34,9 @@ class LiveSites(Protocol):
 
     def adapter(self, site: str) -> SiteAdapter | None:
         """The live adapter; None for a site of another owner."""
+
+    async def ask(self, site: str) -> Sequence[Check] | None:
+        """What each layer answers now; None for a site of another owner."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from broker.api.health import site_health
 from broker.api.peers import pass_on
 from broker.api.services import SERVICES, answer
 from broker.errors import NotFound
-from broker.sites.probe import ask
 from broker.store import keys as kinds
 from topology.site import Admission, Site
 
@@ -36,10 +35,10 @@ async def ask_site(request: web.Request) -> web.StreamResponse:
     services, name = request.app[SERVICES], request.match_info["name"]
     if name not in services.context.world.sites:
         raise NotFound(f"no site is named {name}")
-    adapter = services.sites.adapter(name)
-    if adapter is None:
+    checks = await services.sites.ask(name)
+    if checks is None:
         return await pass_on(request, services, name)
-    return answer({"name": name, "checks": await ask(adapter, services.context.settings.probe_timeout_s)})
+    return answer({"name": name, "checks": checks})
 
 
 async def _admit(request: web.Request, admission: Admission) -> web.Response:

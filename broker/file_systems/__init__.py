@@ -12,7 +12,7 @@ Libraries come with extras (`sftp`, `webhdfs`, `s3`) and are imported when a sit
 """
 
 from broker.file_systems.base import CannotOpen, Entry, FileSystem
-from broker.file_systems.cures import cure_of
+from broker.file_systems.cures import Cure, cure_of
 from broker.file_systems.opening import failures_of, opened
 
-__all__ = ["CannotOpen", "Entry", "FileSystem", "cure_of", "failures_of", "opened"]
+__all__ = ["CannotOpen", "Cure", "Entry", "FileSystem", "cure_of", "failures_of", "opened"]

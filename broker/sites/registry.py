@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from adapters.base import SiteAdapter
+from adapters.base import Check, Layer, SiteAdapter
 from broker.context import Context
 from broker.members import Right
 from broker.records import Health, SiteStatus
 from broker.sites.calls import Rights
 from broker.sites.measure import Measure
 from broker.sites.mover import Mover
+from broker.sites.probe import ask
 from broker.sites.work import SiteWork
 from broker.storage import Claims, Storage
 from broker.store import keys as kinds
@@ -36,6 +37,8 @@ class Held:
     site: Site
     work: SiteWork | None = None
     adapter: SiteAdapter | None = None
+    objection: str = ""
+    """What is wrong with its settings."""
     task: asyncio.Task[None] | None = None
 
 
@@ -75,6 +78,15 @@ class Registry:
         """The live adapter of a site we own: for logs. None when it is not ours, or its settings are wrong."""
         held = self._held.get(site)
         return held.adapter if held else None
+
+    async def ask(self, site: str) -> Sequence[Check] | None:
+        """What each layer of a site that we own answers now; None for another's. Settings that make no sense are told."""
+        held = self._held.get(site)
+        if held is None:
+            return None
+        if held.adapter is None:
+            return [Check(Layer.REACH, False, 0.0, held.objection, is_misconfigured=True)]
+        return await ask(held.adapter, self._storage, held.site, self._context.settings.probe_timeout_s, is_fresh=True)
 
     async def run(self) -> None:
         """Work sites anew whose record changed in what the adapter is made from; measure datasets. For ever."""
@@ -135,7 +147,8 @@ class Registry:
             held.adapter = self._open_adapter(site)
         except (ValueError, KeyError) as error:
             log.error("%s: its settings make no sense: %s", site.name, error)
-            await self._tell_misconfigured(right, str(error))
+            held.objection = str(error)
+            await self._tell_misconfigured(right, held.objection)
             return
         held.work = SiteWork(
             self._context,

@@ -380,7 +380,7 @@ def test_words_of_services_that_are_not_tried_here_have_their_cures():
         ("webhdfs://n/x", "Cannot create file/x. Name node is in safe mode."): "safe mode",
         ("webhdfs://n/x", "Permission denied: user=dr.who, access=WRITE"): "storage.options.user",
     }
-    assert {key: cure in cure_of(key[0], OSError(key[1])) for key, cure in said.items()} == dict.fromkeys(said, True)
+    assert {key: cure in cure_of(key[0], OSError(key[1])).words for key, cure in said.items()} == dict.fromkeys(said, True)
 
 
 def test_an_extra_that_is_not_installed_is_named(monkeypatch):

@@ -227,6 +227,9 @@ class SiteStorages:
         self._engines[site.name].advance()
         return self._trees.get((site.name, path))
 
+    async def check(self, site: Site, timeout_s: float, is_fresh: bool = False) -> None:
+        """See `Storage.check`: what fails here are transfers."""
+
     async def bring(self, order: Order) -> Brought:
         """See `Mover.bring`."""
         await self._pass(order.target.name)

@@ -158,7 +158,8 @@ def test_what_is_registered_is_shown(fed):
 def test_each_layer_of_a_site_is_asked(fed):
     said = fed("site", "test", "ams")
     assert said.code == 0
-    assert [line.split()[:2] for line in said.out.splitlines()[1:]] == [[str(layer), "ok"] for layer in Layer]
+    assert [line.split()[:2] for line in said.out.splitlines()[1:]] == [[str(layer), "ok"] for layer in (*Layer, Layer.STORAGE)]
+    assert "for the broker: file://" in said.out
     assert fed("site", "test", "nowhere").code == 3
 
 

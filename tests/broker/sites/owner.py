@@ -97,6 +97,8 @@ class Shelf:
     outputs: dict[str, Tree] = field(default_factory=dict)
     is_away: bool = False
     copy_problem: str = ""
+    storage_problem: str = ""
+    """What a check of it says; transfers and claims have their own."""
     copies: list[Order] = field(default_factory=list)
 
     async def create(self, site: Site, path: str) -> bool:
@@ -110,6 +112,11 @@ class Shelf:
         if self.is_away:
             raise StorageError("storage is away")
         return self.outputs.get(path)
+
+    async def check(self, site: Site, timeout_s: float, is_fresh: bool = False) -> None:
+        """See `Storage.check`."""
+        if self.storage_problem:
+            raise StorageError(self.storage_problem)
 
     async def bring(self, order: Order) -> Brought:
         """See `Mover.bring`."""
