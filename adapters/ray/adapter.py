@@ -32,6 +32,7 @@ from adapters.ray.codec import (
     Job,
     PlacementGroup,
     groups_of,
+    head_age_s,
     job_of,
     jobs_of,
     names_like_ours,
@@ -74,6 +75,7 @@ class RayAdapter:
         self._runner = importlib.resources.files("adapters.ray").joinpath("runner.py").read_text()
         self._errands = Errands(settings, federation, self._mount, site.pools[0].name, client)
         self._told: dict[tuple[RunName, float | None], Told] = {}
+        self._life, self._life_since = "", 0.0
 
     async def reserve(self, names: Collection[RunName], call: Call) -> Mapping[RunName, NativeId]:
         """See `SiteAdapter.reserve`: submission ids are ours to give."""
@@ -86,7 +88,8 @@ class RayAdapter:
 
     async def observe(self, known: Collection[RunRef], call: Call) -> Observation:
         """See `SiteAdapter.observe`. Five requests; besides, one or two in a run's life, for when its program began and how it
-        ended. There is no history: what was forgotten is gone."""
+        ended. There is no history: what was forgotten is gone. A young head does not know what nodes of the one before it
+        still run: until it is `afterlife_s` old the listing is not whole."""
         deadline = deadline_of(call)
         began = time.time()
         with unreachable_alone():
@@ -101,11 +104,13 @@ class RayAdapter:
         await self._listen(ours, places, deadline)
         await self._errands.clear(jobs, seconds_left(deadline))
         at = {job.name: told.at for job in ours if (told := self._told.get(_key(job))) is not None}
-        use = Use(jobs, places, at, usage_of(usage.result()))
-        rooms = rooms_of(self._site, self._settings, self._federation, nodes_of(nodes.result()), use, began)
+        use, alive = Use(jobs, places, at, usage_of(usage.result())), nodes_of(nodes.result())
+        rooms = rooms_of(self._site, self._settings, self._federation, alive, use, began)
+        life = version_of(version.result()).session_name
+        knows_all = max(head_age_s(alive, usage.result()), self._known_for(life)) >= self._settings.afterlife_s
         reports = {job.name: report_of(job, self._told.get(_key(job), Told())) for job in ours}
         foreign = names_like_ours(self._federation, jobs)
-        return Observation(began, True, version_of(version.result()).session_name, reports, rooms, foreign)
+        return Observation(began, knows_all, life, reports, rooms, foreign)
 
     async def cancel(self, runs: Collection[RunRef], call: Call) -> None:
         """See `SiteAdapter.cancel`. Jobs that wait for their place hear nothing: a small job of ours ends them."""
@@ -155,6 +160,12 @@ class RayAdapter:
     async def close(self) -> None:
         """See `SiteAdapter.close`."""
         await self._client.close()
+
+    def _known_for(self, life: str) -> float:
+        """Seconds since we first heard of this head."""
+        if life != self._life:
+            self._life, self._life_since = life, time.monotonic()
+        return time.monotonic() - self._life_since
 
     async def _send(self, run: Run, deadline: float) -> Outcome:
         why = refusal(run, self._site)

@@ -80,6 +80,8 @@ class Node(Part):
     state: str
     resources_total: Mapping[str, float] = {}
     labels: Mapping[str, str] | None = None
+    is_head_node: bool = False
+    start_time_ms: float = 0.0
 
 
 class Bundle(Part):
@@ -150,6 +152,13 @@ def usage_of(answer: Any) -> Mapping[str, Mapping[str, float]]:
         return {node: {plain_name(name): float(used) for name, (used, _) in use.items()} for node, use in by_node.items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise senseless("the cluster's status", error) from error
+
+
+def head_age_s(nodes: Collection[Node], status: Any) -> float:
+    """How long the head has been there, by its own clock, when the autoscaler last looked; 0 where these do not say."""
+    began = [node.start_time_ms / 1000 for node in nodes if node.is_head_node]
+    at = (status["data"]["clusterStatus"] or {}).get("time")
+    return max(float(at) - began[0], 0.0) if began and isinstance(at, int | float) else 0.0
 
 
 def plain_name(resource: str) -> str:

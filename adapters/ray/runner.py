@@ -22,6 +22,9 @@ from typing import Any
 PAUSE_S = 0.02
 DIE_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
+GUARD = 'exec 3<&0; { read end <&3 || kill -9 "-$1"; } &'
+"""Ends a group of processes with us, however we end: Ray kills the processes that ours started, and not those that these started.
+It is nobody's child, so that Ray does not kill it too."""
 
 
 def logs_dir() -> str:
@@ -55,6 +58,12 @@ class Task:
                 ["/bin/sh", script],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, start_new_session=True, preexec_fn=die_with_us,
             )  # fmt: skip
+        heard, self._held = os.pipe()
+        guard = ["/bin/sh", "-c", GUARD, "fed-guard", str(self._child.pid)]
+        subprocess.run(
+            guard, stdin=heard, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, check=True
+        )
+        os.close(heard)
         self._began: float | None = None
 
     def begin(self) -> float | None:
@@ -74,6 +83,8 @@ class Task:
                 self._signal(signal.SIGKILL)
             time.sleep(PAUSE_S)
         self._signal(signal.SIGKILL)  # what it left running in the background
+        os.write(self._held, b"end\n")
+        os.close(self._held)
         code = self._child.returncode
         end: dict[str, Any] = {"began": self._look(), "code": code if code >= 0 else None, "signal": -code if code < 0 else None}
         left = os.path.join(self._own, "left")

@@ -59,6 +59,10 @@ class RaySettings(_Strict):
     """What the process that leads a gang takes: a custom resource bounds how many gangs wait at once."""
     grace_s: float = Field(default=2.0, ge=0, le=600)
     """Between SIGTERM and SIGKILL. Ray itself kills `RAY_JOB_STOP_WAIT_TIME_S`, 3 s, after a cancel."""
+    afterlife_s: float = Field(default=90.0, ge=0, le=3600)
+    """How long after the start of a head nodes may go on with what an earlier head gave them: Ray's
+    `RAY_gcs_rpc_server_reconnect_timeout_s`, which is 60, and some more. Until then no run that the head does not know of is
+    taken for gone."""
 
     def pool(self, name: str) -> PoolSettings:
         """What is said of a pool."""

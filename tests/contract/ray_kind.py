@@ -72,6 +72,10 @@ class RayKind(ProgramKind):
         self._federations.add(federation or self.federation)
         return self._open(federation=federation)
 
+    def with_settings(self, **settings: Any) -> SiteAdapter:
+        """An adapter of the same federation whose site says this besides, or instead."""
+        return self._open(settings)
+
     def counted(self) -> tuple[SiteAdapter, Callable[[], int]]:
         site = self._site({})
         client = _CountingClient(RaySettings.model_validate(site.engine.settings))
@@ -128,7 +132,13 @@ class RayKind(ProgramKind):
         await asyncio.to_thread(self.cluster.wait_idle)
 
     def _site(self, settings: Mapping[str, Any]) -> Site:
-        defaults = {"url": self.cluster.url, "token": {"file": str(self._token)}, "pools": POOL_SETTINGS, "gpus": GPU_SETTINGS}
+        defaults = {
+            "url": self.cluster.url,
+            "token": {"file": str(self._token)},
+            "pools": POOL_SETTINGS,
+            "gpus": GPU_SETTINGS,
+            "afterlife_s": 0,  # `restart` ends the nodes too
+        }
         return Site("osl", Engine("ray", {**defaults, **settings}), POOLS, Storage(f"file://{self.storage}"))
 
     def _open(self, settings: Mapping[str, Any] | None = None, federation: str | None = None) -> SiteAdapter:

@@ -102,5 +102,5 @@ def group(name: str, *at: str, state: str = "CREATED") -> dict[str, Any]:
 
 def status(**by_node: dict[str, list[float]]) -> dict[str, Any]:
     """What the autoscaler last saw: by node and resource what is used, and what there is."""
-    report = {"loadMetricsReport": {"usageByNode": by_node}}
+    report = {"loadMetricsReport": {"usageByNode": by_node}, "time": 1795410384.5}
     return {"result": True, "msg": "Got cluster status.", "data": {"clusterStatus": report}}

@@ -7,6 +7,7 @@ import pytest
 from adapters.base import EndReason, Run, SiteState, Unreachable
 from adapters.ray.codec import (
     groups_of,
+    head_age_s,
     jobs_of,
     names_like_ours,
     needs_of,
@@ -246,6 +247,13 @@ def test_a_pool_of_which_there_is_no_node_is_found():
 
 def test_a_node_that_is_dead_is_no_node():
     assert nodes_of(state_api(node(ONE, state="DEAD"))) == []
+
+
+def test_the_age_of_a_head_is_told_by_its_own_clock():
+    # it looked at 1795410384.5, and started at 1795410324.501
+    assert head_age_s(NODES, status()) == pytest.approx(59.999)
+    assert head_age_s(NODES[1:], status()) == 0
+    assert head_age_s(NODES, {"data": {"clusterStatus": None}}) == 0
 
 
 def test_names_that_look_like_ours_are_told():

@@ -122,6 +122,16 @@ def test_programs_die_with_a_runner_that_is_killed(tmp_path):
         gone(int(started.output()))
 
 
+def test_what_programs_started_dies_with_a_runner_that_is_killed(tmp_path):
+    started = Started(tmp_path, a_run("sleep 100 & echo $!; wait"))
+    while not started.output():
+        time.sleep(0.02)
+    started.process.kill()
+    started.process.wait()
+    with pytest.raises(ProcessLookupError):
+        gone(int(started.output()))
+
+
 def test_what_it_leaves_behind_is_its_output_alone(tmp_path, monkeypatch):
     (tmp_path / "scratch").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))

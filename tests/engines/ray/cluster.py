@@ -22,6 +22,10 @@ END_S = 10.0
 MOST_STARTS = 4
 """Of one node, before it is given up."""
 HEAD = "head"
+RECONNECT_S = 30
+"""How long a node looks for its head before it ends itself with all that it runs; twice that where nobody says."""
+AFTERLIFE_S = 45
+"""As many times that as the setting's default is of Ray's."""
 MARK = "FED_TEST_RAY"
 TOKEN = "the-token-of-the-ray-under-test"
 
@@ -81,11 +85,11 @@ class RayCluster:
         """Whether all of it was started, and nothing stopped or killed since."""
         return self._running.keys() == self._specs.keys()
 
-    def start(self) -> None:
-        """Start what does not run of head and nodes; returns once the API answers and lists every node. What gives up on a busy
-        machine is started again."""
+    def start(self, *names: str) -> None:
+        """Start what does not run of these, or of head and nodes; returns once the API answers and lists every one. What gives up
+        on a busy machine is started again."""
         most = self._starts + MOST_STARTS * len(self._specs)
-        wanted = list(self._specs)
+        wanted = list(names or self._specs)
 
         def are_up(names: Sequence[str], holds: Callable[[], bool]) -> bool:
             for name in names:
@@ -182,6 +186,7 @@ class RayCluster:
             "RAY_enable_worker_prestart": "0",
             "RAY_prestart_worker_first_driver": "0",
             "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+            "RAY_gcs_rpc_server_reconnect_timeout_s": str(RECONNECT_S),
             MARK: f"{self.folder}:{name}",
         }
         with (folder / "out").open("wb") as out:

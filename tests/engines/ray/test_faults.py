@@ -7,6 +7,7 @@ import pytest
 from adapters.base import EndReason, Refused, SiteState
 from tests.contract.adapters import CALL, LONG_S, Does, a_run, finish, over, ref, running
 from tests.contract.ray_kind import RayKind
+from tests.engines.ray.cluster import AFTERLIFE_S, HEAD
 
 MISSING = RayKind.missing()
 pytestmark = [pytest.mark.engines, pytest.mark.skipif(bool(MISSING), reason=MISSING), pytest.mark.timeout(600)]
@@ -54,3 +55,24 @@ async def test_a_head_that_forgot_is_seen_by_its_life_and_nothing_starts_twice(k
     after = await adapter.observe([ref(run)], CALL)
     assert (after.life != before.life, after.reports) == (True, {})
     assert (await finish(kind, adapter, run)).reason is EndReason.CLAIMED
+
+
+async def test_while_nodes_run_what_a_head_forgot_no_listing_is_whole(kind):
+    adapter, run = kind.with_settings(afterlife_s=AFTERLIFE_S), a_run(kind, does=Does(waits=True))
+    await adapter.submit([run], CALL)
+    before = await running(kind, adapter, run)
+
+    def goes_on():
+        return bool(kind.cluster.pids(f"{kind.hall}/{run.name}"))
+
+    kind.cluster.kill(HEAD)
+    kind.cluster.start(HEAD)
+    try:
+        went_on, first = goes_on(), await adapter.observe([], CALL)
+        assert (went_on, first.life != before.life, first.is_whole, first.reports) == (True, True, False, {})
+        while not (seen := await adapter.observe([], CALL)).is_whole:
+            await kind.pause()
+        assert (goes_on(), seen.reports) == (False, {})
+    finally:
+        kind.cluster.start()
+    await adapter.close()
