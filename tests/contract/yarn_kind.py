@@ -38,7 +38,7 @@ class YarnKind(ProgramKind):
     is_real = True
     capabilities = YarnAdapter.capabilities
     keeps_what_it_accepts = False
-    """What a resource manager was about to start when it was killed is lost, and told to be (tests/engines/yarn/test_faults.py)."""
+    """What a resource manager was about to start when it was killed is lost, and told to be: `test_faults.py` has that."""
     terminates_with = (None,)
     patience_s = 90.0
 
