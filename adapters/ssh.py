@@ -139,9 +139,9 @@ async def _connect(to: SshTransport) -> asyncssh.SSHClientConnection:
     except asyncssh.HostKeyNotVerifiable as error:
         raise LoginFailed(f"{where}: its host key is not the one in {to.known_hosts}: {error.reason}") from error
     except asyncssh.PermissionDenied as error:
-        raise LoginFailed(f"{where}: the user or the key is not accepted: {error.reason}") from error
+        raise LoginFailed(f"{where}: the user or the key is not accepted: check both in our settings: {error.reason}") from error
     except (OSError, asyncssh.Error) as error:  # a TimeoutError of ours is an OSError too
-        raise Unreachable(f"{where}: {error or 'no answer'}") from error
+        raise Unreachable(f"{where}: {error or 'no answer'}: see that the login node is up and takes SSH there") from error
 
 
 def _code(process: asyncssh.SSHClientProcess[bytes], argv: Sequence[str]) -> int:

@@ -39,8 +39,9 @@ def run_fed(*arguments, url="http://127.0.0.1:9", stdin=""):
 class Up:
     """`fed up` with an embedded etcd, on one port through all its lives. If one was built that may be killed, it is that."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, **settings: float):
         self.folder = folder
+        self._settings = {"observe_interval_s": 0.1, "probe_interval_s": 0.5, **settings}
         self.port = 0
         self.url = ""
         self._process = None
@@ -49,7 +50,7 @@ class Up:
         """Start it, and wait until it listens."""
         path = os.pathsep.join([str(self._programs()), os.environ["PATH"]])
         config = self.folder / "broker.yaml"
-        config.write_text("observe_interval_s: 0.1\nprobe_interval_s: 0.5\n")
+        config.write_text("".join(f"{name}: {value}\n" for name, value in self._settings.items()))
         command = [*FED, "up", "--data-dir", str(self.folder / "state"), "--port", str(self.port), "--config", str(config)]
         environment = {**os.environ, "PATH": path}
         with (self.folder / "broker.log").open("ab") as log:

@@ -384,3 +384,9 @@ def mib_per_cpu(per_task: Resources) -> int:
 def whole_cpus(per_task: Resources) -> int:
     """Slurm hands out whole cpus, and at least one."""
     return max(1, -int(-per_task.cpus // 1))
+
+
+def lacking(partitions: Sequence[str]) -> str:
+    """What is wrong where our settings name these and Slurm has none of them; empty for none."""
+    cure = "set pools.<pool>.partition to one that sinfo lists"
+    return f"Slurm has no partition {', '.join(partitions)}: {cure}" if partitions else ""

@@ -10,7 +10,7 @@ from adapters.calls import each
 from adapters.commands import Commands, Completed, probe_login
 from adapters.slurm import commandline_codec as codec
 from adapters.slurm.batch import Submission
-from adapters.slurm.codec import Job, Listing
+from adapters.slurm.codec import Job, Listing, lacking
 
 RUNS_PER_COMMAND = 25
 COMMANDS_AT_ONCE = 4
@@ -76,7 +76,7 @@ class CommandLine:
         if done.code:
             return [*checks, Check(Layer.SCHEDULER, False, took_ms(), done.said)]
         lacks = sorted(set(partitions) - {word.strip("*") for word in said.split()})
-        message = f"Slurm has no partition {', '.join(lacks)}" if lacks else ""
+        message = lacking(lacks)
         return [*checks, Check(Layer.SCHEDULER, not lacks, took_ms(), message, is_misconfigured=bool(lacks))]
 
     async def close(self) -> None:

@@ -18,7 +18,7 @@ from adapters.calls import each
 from adapters.secrets import SecretMissing
 from adapters.slurm import rest_codec as codec
 from adapters.slurm.batch import Submission
-from adapters.slurm.codec import Job, Listing
+from adapters.slurm.codec import Job, Listing, lacking
 from adapters.slurm.settings import RestSettings
 
 MOST_REPLY_BYTES = 256 * 2**20
@@ -105,7 +105,7 @@ class Rest:
                 if not is_up:
                     return [*reached, check(Layer.SCHEDULER, "no controller answers slurmrestd")]
                 lacks = sorted(set(partitions) - there)
-                message = f"Slurm has no partition {', '.join(lacks)}" if lacks else ""
+                message = lacking(lacks)
                 return [*reached, check(Layer.SCHEDULER, message, is_misconfigured=bool(lacks))]
         except LoginFailed as error:
             return [*(reached or [check(Layer.REACH)]), check(Layer.LOGIN, str(error), is_misconfigured=True)]

@@ -119,9 +119,11 @@ class Web:
         for number, manager in enumerate(self._managers, 1):
             try:
                 answer = await self.ask("GET", f"{manager}/ws/v1/cluster/info")
-                if answer.status == 200:
-                    return
-                raise Unreachable(f"{manager}: {answer.status}: {answer.words}")
+                if answer.status != 200:
+                    raise Unreachable(f"{manager}: {answer.status}: {answer.words}")
+                if not isinstance(answer.json, dict):
+                    raise Unreachable(f"{manager}: {answer.words[:80]!r} is nothing that YARN says")
+                return
             except Denied:
                 raise
             except Unreachable:
