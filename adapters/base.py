@@ -71,9 +71,14 @@ class RunRef:
     native_id: NativeId | None = None
 
 
+SPARK_LEAST_GIB = 1.0
+"""Of the container of a Spark application's driver or executor: Spark asks for a heap of 450 MiB, and 384 MiB are beside it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Spark:
-    """A Spark application. Memory is in GiB."""
+    """A Spark application. Memory is in GiB, and an executor's is all that it takes, what Spark calls overhead included. The
+    driver is as large as a task of the run."""
 
     file: str
     """A Python file or a jar: a path below the site's storage, or a URL that the site can read."""

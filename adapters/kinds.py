@@ -45,7 +45,7 @@ KINDS: Mapping[str, Kind] = {
     "lsf": Kind(LsfSettings, open_lsf),
     "ray": Kind(RaySettings, open_ray),
     "slurm": Kind(SlurmSettings, open_slurm),
-    "yarn": Kind(YarnSettings, open_yarn),
+    "yarn": Kind(YarnSettings, open_yarn, frozenset({"spark"})),
 }
 
 

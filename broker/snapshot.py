@@ -140,4 +140,5 @@ def expected_end(state: JobState) -> float:
 
 
 def _size(job: Job, attempt: Attempt) -> _Size:
-    return _Size(attempt.pool, job.spec.resources.on(attempt.gpu_type), job.spec.tasks)
+    tasks, resources = job.spec.pieces
+    return _Size(attempt.pool, resources.on(attempt.gpu_type), tasks)

@@ -153,7 +153,7 @@ class YarnAdapter:
         for run in runs:
             if run.name not in outcomes:
                 order = order_of(run, self._storage, self._settings)
-                refusal = _unreserved(run) or objection(run, self._site) or too_long(order)
+                refusal = _unreserved(run) or objection(run, self._site, self._storage, self._settings) or too_long(order)
                 if refusal:
                     outcomes[run.name] = Refused(refusal)
                 else:

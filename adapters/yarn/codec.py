@@ -20,6 +20,7 @@ from adapters.yarn.master.scheduler import Size
 from adapters.yarn.master.task import LOGS
 from adapters.yarn.scripts import CARRIED, Storage, claim_script, task_script
 from adapters.yarn.settings import YarnSettings
+from adapters.yarn.spark import largest_of, spark_objection, spark_order
 from topology.resources import Resources
 from topology.site import Site
 
@@ -62,27 +63,31 @@ def size_of(task: Resources, settings: YarnSettings) -> Size:
     return Size(max(1, math.ceil(task.memory_gib * 1024)), max(1, math.ceil(task.cpus)), others)
 
 
-def objection(run: Run, site: Site) -> str | None:
+def objection(run: Run, site: Site, storage: Storage, settings: YarnSettings) -> str | None:
     """Why this site can never take the run, if so."""
     pool = site.pool(run.pool)
     if run.image is not None:
         return "this site runs no container images"
-    if run.spark is not None:
-        return "this site takes no Spark applications"
     if pool is None:
         return f"there is no pool {run.pool}"
-    whole = Resources(max(1, math.ceil(run.per_task.cpus)), run.per_task.memory_gib, run.per_task.gpus)
-    if pool.empty.fit(whole) < run.tasks:
-        return f"pool {run.pool} never has {run.tasks} times {whole} at once"
+    each, count = run.per_task, run.tasks
+    if run.spark is not None:
+        refusal = spark_objection(run, run.spark, storage, settings)
+        if refusal:
+            return refusal
+        each, count = largest_of(run, run.spark)
+    whole = Resources(max(1, math.ceil(each.cpus)), each.memory_gib, each.gpus)
+    if pool.empty.fit(whole) < count:
+        return f"pool {run.pool} never has {count} times {whole} at once"
     return None
 
 
 def order_of(run: Run, storage: Storage, settings: YarnSettings) -> Order:
     """What its application master is told. `storage` is how tasks come by the site's storage."""
-    return Order(
+    order = Order(
         tasks=run.tasks,
         claim=claim_script(run, storage, settings.python),
-        task=task_script(run, storage, settings.python),
+        task=task_script(run, storage, settings.python) if run.spark is None else "",
         size=size_of(run.per_task, settings),
         label=settings.label(run.pool),
         patience_s=settings.gang_patience_s,
@@ -92,6 +97,7 @@ def order_of(run: Run, storage: Storage, settings: YarnSettings) -> Order:
         # no quotes and no name of ours: the node manager puts it into double quotes for another shell
         command=f"printf %s ${CODE} | base64 -d > {CARRIED} && exec {settings.python} -S -E {CARRIED} 2><LOG_DIR>/stderr",
     )
+    return order if run.spark is None else spark_order(run, run.spark, order, storage, settings)
 
 
 def encoded(order: Order) -> str:

@@ -19,14 +19,14 @@ Storage = PurePosixPath | Place
 CARRIED = "fed.zip"
 """The carried program's file in each container's directory."""
 _START = '"$CONTAINER_ID"'
-# past the program's own exit codes: what the master finds in this file is not the program's word
-_LEAVE = f'fed_left="$PWD/{LEFT}"\n{LEAVE}() {{ printf \'%s %s\\n\' "$1" "$2" > "$fed_left"; exit 1; }}\n'
+LEAVING = f'fed_left="$PWD/{LEFT}"\n{LEAVE}() {{ printf \'%s %s\\n\' "$1" "$2" > "$fed_left"; exit 1; }}\n'
+"""How a script leaves past the program's own exit codes: what the master finds in this file is not the program's word."""
 
 
 def claim_script(run: Run, storage: Storage, python: str) -> str:
     """Take the run's claim; run once, by the application master, before anything starts."""
     if isinstance(storage, PurePosixPath):
-        return _LEAVE + claim_lines(run, storage, _START)
+        return LEAVING + claim_lines(run, storage, _START)
     if not run.claim:
         return ""
     words = [Stage(storage).text(), run.claim, f"{run.federation} {run.name} "]
@@ -41,4 +41,4 @@ def task_script(run: Run, storage: Storage, python: str) -> str:
         stage = shlex.quote(Stage(storage, run.inputs, run.outputs).text())
         before = f'[ -n "${KEPT}" ] || exec {python} -S -E {CARRIED} keep {stage} "$0" "$1"\nunset {KEPT}\n'
         ready = f'fed_own="$PWD/{OWN}"\nmkdir -p "$fed_own/work"\n{variable_lines(run)}'
-    return f'{before}{_LEAVE}fed_task="$1"\n{ready}export FED_TASK="$fed_task"\n{program_lines(run)}exec "$@"\n'
+    return f'{before}{LEAVING}fed_task="$1"\n{ready}export FED_TASK="$fed_task"\n{program_lines(run)}exec "$@"\n'

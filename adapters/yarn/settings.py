@@ -21,6 +21,17 @@ HDFS_PORT = 9870
 """Of a name node's web address where nothing says (hdfs-default.xml, dfs.namenode.http-address)."""
 
 
+class SparkSettings(BaseModel):
+    """Where a site's nodes have Spark."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    home: str = Field(pattern=r"^/[A-Za-z0-9._/+\-]+$")
+    """Spark's folder on every node, with its `jars` and `python`."""
+    python: str = "python3"
+    """What runs Python applications, on every node: as new as that Spark asks for."""
+
+
 class YarnSettings(BaseModel):
     """Only the resource manager has no default."""
 
@@ -53,6 +64,8 @@ class YarnSettings(BaseModel):
     storage's url when absent."""
     python: str = "python3"
     """Python 3.8 or newer on every node: the application master needs it, and nothing else."""
+    spark: SparkSettings | None = None
+    """Without it the site takes no Spark applications."""
     scheduler_address: str | None = None
     """host:port at which application masters reach the resource manager; as the nodes' yarn-site.xml says when absent."""
     gang_patience_s: float = Field(default=600.0, gt=0)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from adapters.base import SPARK_LEAST_GIB
 from broker.documents.bodies import FABRICS
 from broker.documents.faults import Where, refuse, suggestion
 from broker.documents.fields import (
@@ -194,8 +195,8 @@ class JobBody(Body):
             yield ("command",), 'is missing: add it, such as `command: [sh, -c, "echo hello"]`, or a script'
         if len(given) > 1:
             yield (given[1],), f"is given beside {given[0]}: leave one of the two out"
-        if self.spark is not None and self.tasks > 1:
-            yield ("tasks",), "is of no use to a Spark application: say how many executors it has"
+        if self.spark is not None:
+            yield from self._spark_objections(self.spark)
         if self.command and not self.command[0]:
             yield ("command", 0), "is empty: name a program"
         yield from named_twice((each.parts[1] for each in self.inputs), "inputs", "dataset")
@@ -208,3 +209,15 @@ class JobBody(Body):
         for position, name in enumerate(self.sites.require.site):
             if name in self.sites.exclude:
                 yield ("sites", "require", "site", position), f"{name} is excluded too: leave it out in one of the two"
+
+    def _spark_objections(self, spark: SparkBody) -> Iterator[tuple[Where, str]]:
+        if self.tasks > 1:
+            yield ("tasks",), "is of no use to a Spark application: say how many executors it has"
+        if self.resources.gpus.count:
+            yield ("resources", "gpus"), "are not to be had for a Spark application: leave them out"
+        if self.resources.memory_gib < SPARK_LEAST_GIB:
+            yield ("resources", "memory_gib"), f"is too little for the driver of a Spark application: give it {SPARK_LEAST_GIB:g}"
+        if spark.executor_memory_gib < SPARK_LEAST_GIB:
+            yield ("spark", "executor_memory_gib"), f"is too little for Spark: give it {SPARK_LEAST_GIB:g}"
+        if spark.file.endswith(".jar") and not spark.main_class:
+            yield ("spark", "main_class"), "is missing: a jar needs one"

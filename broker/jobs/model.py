@@ -143,6 +143,16 @@ class JobSpec:
     image: str | None = None
     spark: Spark | None = None
 
+    @property
+    def pieces(self) -> tuple[int, TaskResources]:
+        """How many pieces its site holds at once, and how large each is at most: its tasks; or a Spark application's driver,
+        which is as large as `resources`, and executors, each counted as the larger of the two."""
+        if self.spark is None:
+            return self.tasks, self.resources
+        cpus = max(self.resources.cpus, self.spark.executor_cpus)
+        memory_gib = max(self.resources.memory_gib, self.spark.executor_memory_gib)
+        return 1 + self.spark.executors, TaskResources(cpus, memory_gib, self.resources.gpus)
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -340,10 +350,11 @@ DEFAULT_RUN_TIME_S = 600.0
 def shape_of(spec: JobSpec, state: JobState) -> Shape:
     """The class of a job, given what has become of it so far."""
     refused = {attempt.site for attempt in state.attempts if attempt.end and attempt.end.ending is Ending.REFUSED}
+    tasks, resources = spec.pieces
     return Shape(
         tenant=spec.tenant,
-        tasks=spec.tasks,
-        resources=spec.resources,
+        tasks=tasks,
+        resources=resources,
         inputs=spec.inputs,
         run_time_s=spec.run_time_s or spec.walltime_s or DEFAULT_RUN_TIME_S,
         objective=spec.objective,

@@ -20,6 +20,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Mapping, Sequence  # noqa: UP035 - runs on older Pythons
 
+from adapters.yarn.master.driver import drive
 from adapters.yarn.master.scheduler import Dismissed, Ended, Held, Scheduler, Size, ask_for, launch_of, say
 from adapters.yarn.master.task import LOGS, OURS, Ending, Task, signal_the_others
 from adapters.yarn.master.wire import read_tokens
@@ -68,6 +69,8 @@ class Order:
     walltime_s: float | None
     scheduler: str | None
     command: str
+    masters_itself: bool = False
+    """Whether the task is what registers with the resource manager, and asks it for containers: see `driver.drive`."""
 
     @staticmethod
     def read(environment: Mapping[str, str]) -> Order:
@@ -101,7 +104,11 @@ class Master:
 
     def run(self) -> Ending:
         """Do what was ordered; how it ended. Raises Dismissed."""
-        if self._order.tasks > 1:
+        if self._order.masters_itself:
+            refusal = self._claim()
+            if refusal is None:
+                return drive(self._order.task, self._logs / OUTPUT, self._order.walltime_s)
+        elif self._order.tasks > 1:
             self._scheduler.register()
             refusal = self._gather() or self._claim()
         else:

@@ -102,11 +102,11 @@ def test_an_order_longer_than_yarn_keeps_is_not_sent():
     ],
 )
 def test_what_a_site_can_never_run_is_said(fields, words):
-    assert words in (objection(a_run(**fields), SITE) or "")
+    assert words in (objection(a_run(**fields), SITE, STORAGE, SETTINGS) or "")
 
 
 def test_what_fits_is_taken():
-    assert objection(a_run(tasks=8), SITE) is None
+    assert objection(a_run(tasks=8), SITE, STORAGE, SETTINGS) is None
 
 
 def test_storage_is_seen_where_its_url_or_the_settings_say():

@@ -155,7 +155,7 @@ def test_what_is_shown_can_be_put_again(model):
     assert to(parse_json(model, json.dumps(shown).encode())) == value
 
 
-SPARK = b"""{"name": "count", "image": "tools:1",
+SPARK = b"""{"name": "count", "image": "tools:1", "resources": {"memory_gib": 1},
   "spark": {"file": "a.jar", "main_class": "org.Count", "arguments": ["1"], "conf": {"a": "b"}}}"""
 
 

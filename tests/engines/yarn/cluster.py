@@ -20,6 +20,7 @@ from tests.engines.running import cache
 from tests.engines.yarn.configuration import ManagerPorts, Node, NodePorts, manager_properties, node_properties, write
 
 VERSION = "3.4.2"
+SPARK_VERSION = "4.3.0"
 START_TIMEOUT_S = 300.0
 _OPENED = ("io", "lang", "lang.reflect", "math", "net", "nio", "text", "util", "util.concurrent", "util.zip")
 JAVA_OPTIONS = (
@@ -37,6 +38,12 @@ def jars() -> Path | None:
     """What build.sh fetched; None when it was not run."""
     folder = cache() / "yarn" / f"lib-{VERSION}"
     return folder if folder.is_dir() else None
+
+
+def spark_home() -> Path | None:
+    """What build-spark.sh fetched; None when it was not run."""
+    home = cache() / "spark" / f"home-{SPARK_VERSION}"
+    return home if home.is_dir() else None
 
 
 def missing() -> str:
