@@ -7,7 +7,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -126,10 +126,15 @@ class RayKind(ProgramKind):
                     break
                 assert time.monotonic() < deadline, reports
                 await adapter.cancel([RunRef(name) for name, report in reports.items() if not report.state.is_over], CALL)
-                await adapter.forget([RunRef(name) for name, report in reports.items() if report.state.is_over], CALL)
+                await asyncio.to_thread(self._drop, [name for name, report in reports.items() if report.state.is_over])
                 await self.pause()
             await adapter.close()
         await asyncio.to_thread(self.cluster.wait_idle)
+
+    def _drop(self, names: Iterable[str]) -> None:
+        """Without the moment that the adapter gives Ray: no name is taken again."""
+        for name in names:
+            self.cluster.ask(f"/api/jobs/{name}", "DELETE")
 
     def _site(self, settings: Mapping[str, Any]) -> Site:
         defaults = {
