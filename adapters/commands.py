@@ -236,7 +236,8 @@ async def probe_login(commands: Commands, timeout_s: float) -> list[Check]:
 
 async def _feed(writer: asyncio.StreamWriter, content: bytes) -> None:
     """Write it all; a command that does not want it is not an error."""
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+    # of a pipe that was closed since, because the command has ended, uvloop says RuntimeError
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError, RuntimeError):
         writer.write(content)
         await writer.drain()
     # not waited for: asyncio of Python 3.11 fails where that wait is cancelled and the pipe closes afterwards

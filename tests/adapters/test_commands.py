@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
+import uvloop
 from pydantic import TypeAdapter, ValidationError
 
 from adapters.base import Layer, Unreachable
@@ -289,3 +290,17 @@ def test_ssh_needs_all_that_tells_us_and_the_node_who_we_are(missing):
 def test_a_line_for_a_remote_shell_quotes_every_word():
     assert remote_line(["echo", "a b", "it's", ""], {}) == """echo 'a b' 'it'"'"'s' ''"""
     assert remote_line(["bjobs"], {"LSF_ENVDIR": "/opt/my lsf"}) == "env 'LSF_ENVDIR=/opt/my lsf' bjobs"
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_a_command_that_has_ended_before_it_was_given_its_input_is_no_error(run):
+    class Slow(LocalCommands):
+        """Slower than the command."""
+
+        async def _spawn(self, argv: Sequence[str], others: int) -> asyncio.subprocess.Process:
+            process = await super()._spawn(argv, others)
+            await process.wait()
+            return process
+
+    done = run(Slow().run(["true"], stdin=b"some words", timeout_s=TIME_S))
+    assert (done.code, done.stdout) == (0, b"")
