@@ -41,7 +41,7 @@ def jars() -> Path | None:
 
 
 def spark_home() -> Path | None:
-    """What build-spark.sh fetched; None when it was not run."""
+    """What spark/build.sh fetched; None when it was not run."""
     home = cache() / "spark" / f"home-{SPARK_VERSION}"
     return home if home.is_dir() else None
 
