@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from broker.jobs.model import Shape
-from broker.placement.filters import Objection
+from broker.placement.filters import Kind, Objection
 from broker.placement.judge import Option
 from broker.placement.view import Passed
 from broker.placement.words import listed, span
@@ -16,12 +16,14 @@ MOST_TOLD = 3
 
 
 def objected(objections: Mapping[str, tuple[Objection, ...]]) -> Passed:
-    """Every site objects. Where for some that will pass by itself, or by an admin's word, only they are named."""
+    """Every site objects. Where for some that will pass by itself, or by an admin's word, only they are named.
+    Those that the job itself leaves out come last."""
     if not objections:
         return Passed("no site is registered", ("a site",))
     lasting = {site: tuple(each for each in said if each.kind.is_lasting) for site, said in objections.items()}
     passing = {site: said for site, said in objections.items() if not lasting[site]}
-    told = passing or lasting
+    left_out = {site for site, said in objections.items() if any(each.kind in (Kind.NAME, Kind.REGION) for each in said)}
+    told = dict(sorted((passing or lasting).items(), key=lambda each: each[0] in left_out))
     texts = [f"{site}: {listed([each.text for each in said], MOST_TOLD, ', ')}" for site, said in told.items()]
     cures = [tuple(each.help for each in said) for said in told.values()]
     lead = "no site takes it now" if passing else "no site can run it"
