@@ -16,7 +16,8 @@ from adapters.ray.client import RayClient, Said
 from adapters.ray.codec import FEDERATION, SHARE, Job, asked, job_of, python_command
 from adapters.ray.settings import RaySettings
 
-PREFIX = "fed-errand"
+PREFIX = "fed_errand_"
+"""Their names are like no run's, which begin with their federation's name and a hyphen."""
 PAUSE_S = 0.3
 AGAIN_S = 600.0
 """How long a yes of the storage holds. A no is asked again with the next probe."""
@@ -85,7 +86,7 @@ class Errands:
     async def clear(self, jobs: Collection[Job], timeout_s: float) -> None:
         """Remove errands that are over. What cannot be removed now is so with the next call."""
         for job in jobs:
-            ours = job.name.startswith(f"{PREFIX}-") and job.said(FEDERATION) == self._federation
+            ours = job.name.startswith(PREFIX) and job.said(FEDERATION) == self._federation
             if ours and job.is_over and job.name != self._storage:
                 try:
                     await self._client.ask("DELETE", f"/api/jobs/{job.name}", timeout_s)
@@ -95,7 +96,7 @@ class Errands:
     async def _send(
         self, what: str, entrypoint: str, resources: Mapping[str, float], labels: Mapping[str, str], timeout_s: float
     ) -> RunName:
-        name = f"{PREFIX}-{what}-{uuid.uuid4().hex}"
+        name = f"{PREFIX}{what}_{uuid.uuid4().hex}"
         body = {"entrypoint": entrypoint, "submission_id": name, "metadata": {FEDERATION: self._federation}}
         try:
             await self._client.ask("POST", "/api/jobs/", timeout_s, body=body | asked(resources, labels))
