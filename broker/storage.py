@@ -213,7 +213,7 @@ class Folder:
         """What the operating system, fsspec and the libraries below it raise, as ours, with the cure where one is known."""
         try:
             yield
-        except (StorageError, FileExistsError):
+        except StorageError:
             raise
         except CannotOpen as error:
             raise WrongStorage(str(error)) from error

@@ -19,6 +19,8 @@ CURES: Mapping[str, Mapping[str, Cure]] = {
     "file": {
         "itself is not there": Cure(""),
         "PermissionError": Cure("give the broker's user the right to read and write there"),
+        "FileExistsError": Cure("a file lies where a folder of ours is to be: move it away"),
+        "NotADirectoryError": Cure("a file lies where a folder of ours is to be: move it away"),
         "Read-only file system": Cure("mount it so that it can be written to", is_passing=True),
         "No space left": Cure("make room there", is_passing=True),
         "Disk quota exceeded": Cure("make room there, or raise the quota", is_passing=True),
