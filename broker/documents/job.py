@@ -195,7 +195,7 @@ class JobBody(Body):
             yield ("command",), 'is missing: add it, such as `command: [sh, -c, "echo hello"]`, or a script'
         if len(given) > 1:
             yield (given[1],), f"is given beside {given[0]}: leave one of the two out"
-        if self.spark is not None:
+        if self.spark is not None and len(given) == 1:
             yield from self._spark_objections(self.spark)
         if self.command and not self.command[0]:
             yield ("command", 0), "is empty: name a program"

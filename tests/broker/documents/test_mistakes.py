@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 from broker.documents import DocumentError, JobBody, parse_documents, parse_json
 from tests.broker.documents.examples import DATASET, JOB, LINK, NODE, SITE, TENANT
 
+SPARK = {"command": None, "spark": {"file": "a.py"}, "resources": {"memory_gib": 1}}
+"""What makes a job one of Spark's, in place of its command."""
+
 
 def fault_of(text):
     """The one fault of a text."""
@@ -116,7 +119,11 @@ def test_a_mistake_in_a_document_is_told_with_line_field_and_cure(text, field, l
         ({"command": None}, "command", "such as `command: [sh, -c"),
         ({"script": "#!/bin/sh"}, "script", "leave one of the two out"),
         ({"spark": {"file": "a.py"}}, "spark", "beside command: leave one of the two out"),
-        ({"command": None, "spark": {"file": "a.py"}, "tasks": 2}, "tasks", "say how many executors"),
+        ({**SPARK, "tasks": 2}, "tasks", "say how many executors"),
+        ({**SPARK, "resources": {"memory_gib": 0.5}}, "resources.memory_gib", "too little for the driver"),
+        ({**SPARK, "spark": {"file": "a.py", "executor_memory_gib": 0.5}}, "spark.executor_memory_gib", "give it 1"),
+        ({**SPARK, "spark": {"file": "a.jar"}}, "spark.main_class", "a jar needs one"),
+        ({**SPARK, "resources": {"memory_gib": 1, "gpus": {"count": 1}}}, "resources.gpus", "leave them out"),
         ({"command": None, "spark": {"file": "a.py", "executors": 0}}, "spark.executors", "use at least 1"),
         ({"image": ""}, "image", "give at least 1"),
         ({"command": []}, "command", "give at least 1"),
