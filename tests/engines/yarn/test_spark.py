@@ -112,6 +112,14 @@ async def test_a_program_that_fails_is_told_of_with_its_exit_code_and_words(kind
     await nothing_runs(kind)
 
 
+async def test_a_program_that_ends_before_it_has_a_context_fails_by_a_code_of_spark_s(kind, adapter):
+    run = an_application(kind, "")
+    kind.put("apps/app.py", "import sys; sys.exit(7)")
+    report = await finish(kind, adapter, run)
+    assert (report.state, report.reason, report.exit_code) == (SiteState.FAILED, EndReason.PROGRAM_FAILED, 13)
+    assert report.message == "User application exited with status 7"
+
+
 async def test_an_exception_of_a_task_on_an_executor_is_a_failed_program(kind, adapter):
     run = an_application(kind, "context.parallelize([1]).map(lambda one: one / 0).collect()")
     report = await finish(kind, adapter, run)
@@ -139,7 +147,9 @@ async def test_the_walltime_ends_driver_and_executors(kind, adapter):
 async def test_a_run_that_is_submitted_again_happens_once(kind, adapter):
     run = an_application(kind, "open(os.environ['FED_OUTPUTS'] + '/marks/starts', 'a').write('x')", outputs={"marks": "marks"})
     first = (await adapter.submit([run], CALL))[run.name]
-    again = (await kind.adapter(spark={"home": str(spark_home())}).submit([run], CALL))[run.name]
+    another = kind.adapter(spark={"home": str(spark_home())})
+    again = (await another.submit([run], CALL))[run.name]
+    await another.close()
     assert first == again
     assert isinstance(first, Accepted)
     (report,) = await over(kind, adapter, run)
