@@ -204,6 +204,8 @@ class Check:
     latency_ms: float
     message: str = ""
     is_misconfigured: bool = False
+    is_warning: bool = False
+    """It is well, and `message` says what to mend all the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from kubernetes_asyncio.client.rest import RESTClientObject
 from kubernetes_asyncio.config import ConfigException, load_incluster_config, load_kube_config
 
 from adapters.base import Unreachable
+from adapters.clocks import ServerClock
 from adapters.kubernetes.settings import KubernetesSettings
 from adapters.secrets import SecretMissing
 
@@ -65,6 +66,7 @@ class KubernetesClient:
         """How many were sent so far."""
         self._login: _Login | None = None
         self._opening = asyncio.Lock()
+        self.clock = ServerClock()
         self._is_closed = False
 
     async def ask(
@@ -134,6 +136,7 @@ class KubernetesClient:
         except _LOST as error:
             raise Unreachable(f"{what}: {error or repr(error)}") from error
         assert isinstance(response, aiohttp.ClientResponse)
+        self.clock.heard(response.headers)
         return response
 
     @asynccontextmanager

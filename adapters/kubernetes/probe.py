@@ -91,7 +91,7 @@ class Probe:
             except Said as said:
                 answered(False, str(said), said.code in (403, 404))
             break
-        return checks
+        return self._client.clock.judged(checks)
 
     async def close(self) -> None:
         """Leave nothing of ours behind."""
@@ -163,8 +163,9 @@ class Probe:
             except (Denied, Said):
                 return  # not ours to see here, or run without a lease
             renewed = read(_Lease, lease, LEASES).spec.renew_time
-            if renewed is not None and time.time() - renewed > STALE_S:
-                raise Failing(f"{name} has not been heard of for {time.time() - renewed:.0f} s: {so}")
+            if renewed is not None and time.time() + self._client.clock.ahead_s - renewed > STALE_S:
+                since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(renewed))
+                raise Failing(f"{name} has not been heard of since {since}: {so}")
 
     async def _pools(self, timeout_s: float) -> None:
         page = read(Page, await self._client.ask("GET", NODES.path(None), timeout_s, {"limit": str(PAGE)}), NODES.path(None))

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 
 from adapters.base import Unreachable
+from adapters.clocks import ServerClock
 from adapters.ray.settings import RaySettings
 from adapters.secrets import SecretMissing
 
@@ -50,6 +51,8 @@ class RayClient:
     def __init__(self, settings: RaySettings) -> None:
         self._settings = settings
         self._session: aiohttp.ClientSession | None = None
+        self.clock = ServerClock()
+        """The head's."""
         self._is_closed = False
 
     async def ask(
@@ -104,6 +107,7 @@ class RayClient:
             raise Misconfigured(f"url: {url} is no address of a head") from error
         except _LOST as error:
             raise Unreachable(f"{what}: {error or repr(error)}") from error
+        self.clock.heard(response.headers)
         async with response:
             if response.status >= 300:
                 raise await _no(what, response)

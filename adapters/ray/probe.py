@@ -38,7 +38,7 @@ async def probe(site: Site, settings: RaySettings, client: RayClient, errands: E
                 f"no node of the cluster has the {where} of pool {missing.name}: see the setting pools.{missing.name}",
                 is_misconfigured=bool(wanted.resource or wanted.labels),
             )
-            return answers.checks
+            return client.clock.judged(answers.checks)
         answers.answered(Layer.SCHEDULER)
         answers.answered(Layer.STORAGE, words=await errands.storage(left()))
     except StorageFailing as error:
@@ -53,4 +53,4 @@ async def probe(site: Site, settings: RaySettings, client: RayClient, errands: E
         answers.failed(f"Ray answers {said.code}: {' '.join(said.message.split())[-300:]}")
     except Unreachable as error:
         answers.failed(str(error))
-    return answers.checks
+    return client.clock.judged(answers.checks)

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 
 from adapters.base import Unreachable
+from adapters.clocks import ServerClock
 from adapters.secrets import SecretMissing
 from adapters.yarn.settings import YarnSettings
 
@@ -79,6 +80,8 @@ class Web:
         self._settings = settings
         self._session: aiohttp.ClientSession | None = None
         self._managers = list(settings.resource_manager)
+        self.clock = ServerClock()
+        """The resource manager's."""
 
     async def manager(self, method: str, path: str, body: Any = None, **query: str) -> Answer:
         """A reply of the resource manager that was last seen to be active, whatever its status but those that mean: later, or not
@@ -139,6 +142,8 @@ class Web:
                 if len(content) > MOST_BYTES:
                     raise Unreachable(f"{url}: a reply of more than {MOST_BYTES >> 20} MiB")
             answer = Answer(reply.status, bytes(content), reply.header("Content-Type"))
+            if url.startswith(tuple(self._managers)):
+                self.clock.heard({name: reply.header(name) for name in ("Date", "Age") if reply.header(name)})
         if answer.status in (401, 403):
             raise Denied(f"{url}: {answer.status}: {answer.words}; check user, password and token of this site")
         if answer.status in (429, 503):

@@ -47,7 +47,7 @@ async def checks(web: Web, site: Site, settings: YarnSettings, timeout_s: float)
                 )
     except Unreachable as error:
         answers.failed(str(error))
-    return answers.checks
+    return web.clock.judged(answers.checks)
 
 
 def _missing_queues(listing: Any, settings: YarnSettings) -> str:

@@ -161,7 +161,9 @@ def _print_checks(answer: Json) -> None:
 
 
 def _verdict(check: Json) -> str:
-    return "ok" if check["is_ok"] else "misconfigured" if check["is_misconfigured"] else "fails"
+    if check["is_ok"]:
+        return "warns" if check.get("is_warning") else "ok"
+    return "misconfigured" if check["is_misconfigured"] else "fails"
 
 
 def _print_health(answer: Json) -> None:

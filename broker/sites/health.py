@@ -85,6 +85,9 @@ def _health(
     if probing.is_ok:
         if len(probing.flips) >= FLIPS:
             return Health.DEGRADED, "it answers and fails by turns"
+        warning = next((check for check in checks if check.is_warning), None)
+        if warning:
+            return Health.DEGRADED, f"{warning.layer}: {warning.message}"
         slow = next((check for check in checks if check.latency_ms > rules.slow_ms), None)
         return (Health.DEGRADED, f"{slow.layer}: slower than {rules.slow_ms:.0f} ms") if slow else (Health.UP, "")
     worst = next((check for check in checks if not check.is_ok and check.is_misconfigured == is_misconfigured), None)

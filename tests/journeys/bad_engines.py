@@ -9,9 +9,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -106,20 +107,15 @@ def _site(name: str, engine: Document, storage: Document) -> Document:
     return {"kind": "Site", "name": name, "engine": engine, "pools": [POOL], "storage": storage}
 
 
-def an_api_server(date: Callable[[], float] = time.time) -> Wrong:
-    """What a Kubernetes says of itself, which has no namespace; by its own clock."""
-
-    async def say(server: object, request: web.Request) -> web.StreamResponse:
-        headers = {"Date": time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(date()))}
-        if request.path == "/version":
-            return web.json_response({"major": "1", "minor": "33"}, headers=headers)
-        if request.path.endswith("/selfsubjectaccessreviews"):
-            return web.json_response({"status": {"allowed": True}}, status=201, headers=headers)
-        name = request.path.rpartition("/")[2]
-        words = {"kind": "Status", "reason": "NotFound", "message": f'namespaces "{name}" not found', "code": 404}
-        return web.json_response(words, status=404, headers=headers)
-
-    return say
+async def an_api_server(server: object, request: web.Request) -> web.StreamResponse:
+    """A Kubernetes that lets us do all and has no namespace."""
+    if request.path == "/version":
+        return web.json_response({"major": "1", "minor": "33"})
+    if request.path.endswith("/selfsubjectaccessreviews"):
+        return web.json_response({"status": {"allowed": True}}, status=201)
+    name = request.path.rpartition("/")[2]
+    words = {"kind": "Status", "reason": "NotFound", "message": f'namespaces "{name}" not found', "code": 404}
+    return web.json_response(words, status=404)
 
 
 async def a_resource_manager(server: object, request: web.Request) -> web.StreamResponse:
@@ -133,12 +129,19 @@ async def a_resource_manager(server: object, request: web.Request) -> web.Stream
     return web.json_response(told[request.path.rpartition("/")[2]])
 
 
+async def an_hour_ahead(server: object, request: web.Request) -> web.StreamResponse:
+    """The same with a clock that is wrong."""
+    reply = await a_resource_manager(server, request)
+    reply.headers["Date"] = formatdate(time.time() + HOUR_S, usegmt=True)
+    return reply
+
+
 SERVERS: Mapping[str, Wrong] = {
     **{name: WRONG[name] for name in ("401", "403", "html", "429", "never", "endless", "truncated")},
     "json": saying_json({}),
     "yarn": a_resource_manager,
-    "kubernetes": an_api_server(),
-    "kubernetes-ahead": an_api_server(lambda: time.time() + HOUR_S),
+    "yarn-ahead": an_hour_ahead,
+    "kubernetes": an_api_server,
 }
 
 

@@ -141,22 +141,23 @@ def said(tmp_path_factory):
         pytest.skip(f"{error}")
     folder = tmp_path_factory.mktemp("bad")
     with bad_parts(folder / "parts") as parts, bad_engines.running(Up(folder, **SETTINGS)) as up:
-        documents = [*sites(parts), process(parts, "well")]
+        documents = [*sites(parts), yarn(parts, "clock", parts.at["yarn-ahead"]), process(parts, "well")]
         applied = up.fed("apply", "-f", "-", stdin="\n---\n".join(map(json.dumps, documents)))
         assert (applied.code, applied.err) == (0, "")
         yield asyncio.run(heard(up, parts))
 
 
 async def heard(up, parts):
-    """Ask until every site has been judged."""
-    async with Client(up.url) as client, asyncio.timeout(SETTLE_S):
+    """Ask until every site is judged as it is to be: a probe may come to nothing where the machine is busy, the next will not."""
+    async with Client(up.url) as client:
         await asyncio.gather(*(client.submit(a_job(name, name)) for name in TABLE))
         jobs = [(await client.submit(a_job(f"well-{number}", "well")))["id"] for number in range(AT_WELL)]
         for job in jobs:
             assert (await client.wait(job))["phase"] == "succeeded", await client.why(job)
+        until = time.monotonic() + SETTLE_S
         while True:
             health = {site["name"]: site for site in (await client.health())["sites"]}
-            if not any(site["health"] in ("unknown", "suspect") for site in health.values()):
+            if time.monotonic() > until or all(is_told(each, health[name]["reason"]) for name, each in TABLE.items()):
                 break
         tests = await asyncio.gather(*(client.test(name) for name in TABLE))
         why = await asyncio.gather(*(client.why(name) for name in TABLE))
@@ -168,20 +169,26 @@ def a_job(name, site):
     return {"name": name, "command": ["true"], "sites": {"require": {"site": site}}}
 
 
+def is_told(expected, text):
+    return all(words in text for words in expected.words)
+
+
 @pytest.mark.parametrize("site", TABLE)
 def test_health_tells_the_state_the_reason_and_the_cure(said, site):
     expected, found = TABLE[site], said.health[site]
     assert (found["health"], found["takes_jobs"], found["is_lost"]) == (expected.state, False, False), found["reason"]
     assert found["reason"].startswith(f"{expected.layer}: ") or site == "settings"
-    assert [words for words in expected.words if words not in found["reason"]] == [], found["reason"]
+    assert is_told(expected, found["reason"]), found["reason"]
 
 
 @pytest.mark.parametrize("site", TABLE)
 def test_a_job_that_waits_for_it_is_kept_and_told_the_same(said, site):
     assert said.phases[site] == "pending"
     (verdict,) = (each for each in said.why[site]["verdicts"] if each["site"] == site)
-    texts = [objection["text"] for objection in verdict["objections"]]
-    assert f"health is {said.health[site]['health']}: {said.health[site]['reason']}" in texts
+    (objection,) = verdict["objections"]
+    assert objection["text"].startswith(f"health is {TABLE[site].state}: ")
+    assert is_told(TABLE[site], objection["text"]), objection["text"]
+    assert is_told(TABLE[site], said.why[site]["reason"]), said.why[site]["reason"]
 
 
 @pytest.mark.parametrize("site", TABLE)
@@ -190,8 +197,14 @@ def test_asked_now_it_tells_the_layer_that_fails_behind_those_that_do_not(said, 
     *passed, failing = said.tests[site]["checks"]
     assert all(check["is_ok"] for check in passed)
     assert (failing["layer"], failing["is_ok"], failing["is_misconfigured"]) == (expected.layer, False, expected.state == WRONG)
-    assert [words for words in expected.words if words not in failing["message"]] == [], failing["message"]
+    assert is_told(expected, failing["message"]), failing["message"]
 
 
-def test_the_site_that_is_well_does_its_jobs_meanwhile(said):
-    assert said.health["well"]["health"] in ("up", "degraded")
+def test_the_site_that_is_well_takes_and_does_jobs_meanwhile(said):
+    assert said.health["well"]["takes_jobs"]
+
+
+def test_a_clock_that_differs_is_told_and_keeps_no_job_away(said):
+    found = said.health["clock"]
+    assert (found["health"], found["takes_jobs"]) == ("degraded", True), found["reason"]
+    assert found["reason"] == "reach: the site's clock is 60 min ahead of the broker's: set both by NTP"

@@ -60,6 +60,12 @@ def test_a_misconfigured_site_and_one_without_storage_take_no_jobs_and_are_never
         assert (status.health, status.is_lost, status.health.takes_jobs) == (health, False, False)
 
 
+def test_what_is_well_and_warns_degrades_and_says_what_to_mend():
+    warning = replace(OK[0], message="the site's clock is 60 min ahead of the broker's: set both by NTP", is_warning=True)
+    status, _ = after([warning, *OK[1:]])
+    assert (status.health, status.reason) == (Health.DEGRADED, f"reach: {warning.message}")
+
+
 def test_flapping_and_slowness_degrade():
     assert after(*[OK, NO_REACH] * (FLIPS // 2), OK)[0].reason == "it answers and fails by turns"
     slow = [replace(OK[0], latency_ms=2000.0), *OK[1:]]

@@ -46,7 +46,7 @@ async def test_what_is_not_there_is_a_wrong_setting_until_it_is_there(storages, 
 
 async def test_a_file_in_place_of_the_folder_is_a_wrong_setting(storages, tmp_path):
     (tmp_path / "srv").write_text("no folder")
-    with pytest.raises(WrongStorage, match="is no folder: mend storage.url"):
+    with pytest.raises(WrongStorage, match=r"is no folder: mend storage\.url"):
         await storages.check(a_site(f"file://{tmp_path}/srv"), TIME_S)
 
 
