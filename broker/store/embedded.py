@@ -12,6 +12,7 @@ import fcntl
 import json
 import logging
 import os
+import random
 import re
 import shutil
 import signal
@@ -33,6 +34,8 @@ MIN_SAFE = (3, 5, 3)
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 PORT_TRIES = 3
+SERVER_PORTS = range(10_240, 32_768)
+"""Below those that connections get (net.ipv4.ip_local_port_range, 32768 and up unless somebody changed it)."""
 POLL_S = 0.05
 RESTART_S = 1.0
 """Before an etcd that has ended is started again."""
@@ -203,8 +206,14 @@ def clean_environment() -> Mapping[str, str]:
 
 
 def free_ports(count: int) -> Sequence[int]:
-    """Loopback ports that nothing listens on at this moment."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    """Loopback ports that nothing listens on at this moment. They are below those that Linux gives to connections: a connection may
+    take one of these before a server that starts slowly, or starts again, listens on it."""
+    sockets: list[socket.socket] = []
+    for port in random.SystemRandom().sample(SERVER_PORTS, len(SERVER_PORTS)):
+        if len(sockets) == count:
+            break
+        with suppress(OSError):  # somebody listens there
+            sockets.append(socket.create_server(("127.0.0.1", port)))
     ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:
         each.close()
