@@ -6,6 +6,7 @@ import asyncio
 import posixpath
 import secrets
 import signal
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -67,6 +68,19 @@ class YarnKind(ProgramKind):
         self.cluster.manager.end()
         self.cluster.manager.start()  # not in a thread: it would end with that
         await asyncio.to_thread(self.cluster.wait_ready)
+
+    async def restart_node(self, number: int) -> None:
+        """Kill a node manager; returns once it is up again and the resource manager has heard of it."""
+        began_ms = time.time() * 1000
+        self.cluster.node_managers[number].end()
+        self.cluster.node_managers[number].start()
+        ending = f":{self.cluster.node_ports[number].rpc}"
+
+        def is_back() -> bool:
+            return any(node["id"].endswith(ending) and node["lastHealthUpdate"] > began_ms for node in self.cluster.seen_nodes())
+
+        while not await asyncio.to_thread(is_back):
+            await self.pause()
 
     @asynccontextmanager
     async def silent(self) -> AsyncIterator[None]:

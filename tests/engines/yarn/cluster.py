@@ -101,7 +101,7 @@ class Daemon:
 class YarnCluster:
     """`nodes` are started with the manager, each in its partition."""
 
-    def __init__(self, folder: Path, nodes: Sequence[Node], expiry_s: float = 10.0, file_system: str = "file:///") -> None:
+    def __init__(self, folder: Path, nodes: Sequence[Node], expiry_s: float = 20.0, file_system: str = "file:///") -> None:
         ports = free_ports(5 + 4 * len(nodes))
         self._folder = folder
         self.nodes = nodes
