@@ -206,10 +206,10 @@ def clean_environment() -> Mapping[str, str]:
 
 
 def free_ports(count: int) -> Sequence[int]:
-    """Loopback ports that nothing listens on at this moment. They are below those that Linux gives to connections: a connection may
-    take one of these before a server that starts slowly, or starts again, listens on it."""
+    """Loopback ports that nothing listens on at this moment, below those that Linux gives to connections: a connection may take
+    one of these before a server that starts slowly, or starts again, listens on it."""
     sockets: list[socket.socket] = []
-    for port in random.SystemRandom().sample(SERVER_PORTS, len(SERVER_PORTS)):
+    for port in random.Random().sample(SERVER_PORTS, len(SERVER_PORTS)):
         if len(sockets) == count:
             break
         with suppress(OSError):  # somebody listens there
