@@ -157,12 +157,13 @@ async def heard(up, parts):
         until = time.monotonic() + SETTLE_S
         while True:
             health = {site["name"]: site for site in (await client.health())["sites"]}
-            if time.monotonic() > until or all(is_told(each, health[name]["reason"]) for name, each in TABLE.items()):
+            why = {name: await client.why(name) for name in TABLE}
+            texts = [(each, text) for name, each in TABLE.items() for text in (health[name]["reason"], why[name]["reason"])]
+            if time.monotonic() > until or all(is_told(each, text) for each, text in texts):
                 break
-        tests = await asyncio.gather(*(client.test(name) for name in TABLE))
-        why = await asyncio.gather(*(client.why(name) for name in TABLE))
+        tests = {name: await client.test(name) for name in TABLE}  # one after another, as a person would
         phases = {name: (await client.job(name))["phase"] for name in TABLE}
-    return Said(up, parts, health, dict(zip(TABLE, why, strict=True)), dict(zip(TABLE, tests, strict=True)), phases)
+    return Said(up, parts, health, why, tests, phases)
 
 
 def a_job(name, site):
