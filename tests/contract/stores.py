@@ -20,7 +20,7 @@ CLOCK = SystemClock()
 class MemoryKind:
     """The twin. Its failures are those of the network between."""
 
-    ttl_s = 0.4
+    ttl_s = 2.0
 
     def __init__(self) -> None:
         self.server = MemoryServer(CLOCK)

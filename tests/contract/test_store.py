@@ -222,6 +222,7 @@ async def test_a_lease_lasts_while_the_loop_is_alive_and_then_takes_its_keys_alo
     while CLOCK.boottime() < granted + 1.5 * kind.ttl_s:
         lease.heartbeat()
         await asyncio.wait_for(put(store, prefix + "beat", expect=None), kind.ttl_s)
+        await asyncio.sleep(0.01)
     assert lease.valid_until() > CLOCK.boottime(), "it was renewed, past the time it was granted for"
 
     # no heartbeat from here on
