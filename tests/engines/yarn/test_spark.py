@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import subprocess
 import textwrap
 import time
 from collections.abc import AsyncIterator
@@ -38,6 +40,27 @@ context.parallelize(sorted(counts.items()), 1).saveAsTextFile(os.environ["FED_OU
 where = set(context.parallelize(range(8), 8).map(lambda _: os.environ["CONTAINER_ID"]).collect())
 print("counted", sys.argv[1], sorted(counts.items()), "by", len(where), "executors", flush=True)
 """
+
+
+DOUBLED = """
+import org.apache.spark.sql.SparkSession
+object Doubled {
+  def twice(number: Int): Int = 2 * number
+  def main(arguments: Array[String]): Unit = {
+    val context = SparkSession.builder().getOrCreate().sparkContext
+    println("doubled by executors: " + context.parallelize(Seq(arguments(0).toInt), 1).map(twice).first())
+  }
+}
+"""
+
+
+def a_jar(folder: Path) -> Path:
+    """A program in Scala, by the compiler that Spark has for its shell."""
+    (folder / "Doubled.scala").write_text(DOUBLED)
+    jar, jars = folder / "doubled.jar", f"{spark_home()}/jars/*"
+    compiler = ["java", "-XX:TieredStopAtLevel=1", "-cp", jars, "scala.tools.nsc.Main", "-usejavacp", "-d", str(jar)]
+    subprocess.run([*compiler, str(folder / "Doubled.scala")], check=True)
+    return jar
 
 
 class SparkKind(YarnKind):
@@ -169,14 +192,17 @@ async def test_a_claim_that_is_taken_keeps_the_driver_from_starting(kind, adapte
     assert not (kind.storage / "marks" / "starts").exists()
 
 
-async def test_a_jar_runs_by_its_class_and_from_a_url(kind, adapter):
-    (jar,) = (spark_home() / "examples" / "jars").glob("spark-examples_*.jar")
-    spark = Spark(f"file://{jar}", main_class="org.apache.spark.examples.SparkPi", arguments=("4",), conf=QUICK)
-    run = a_run(kind, "pi", command=(), per_task=Resources(1, 1), spark=spark)
-    report = await finish(kind, adapter, run)
-    printed = await text(adapter, run)
-    assert report.state is SiteState.SUCCEEDED, printed
-    assert "Pi is roughly 3.1" in printed
+async def test_a_jar_runs_by_its_class_from_storage_and_from_a_url(kind, adapter, tmp_path):
+    jar = await asyncio.to_thread(a_jar, tmp_path)
+    (kind.storage / "apps").mkdir()
+    shutil.copy(jar, kind.storage / "apps" / "doubled.jar")
+    for name, file in {"stored": "apps/doubled.jar", "fetched": f"file://{jar}"}.items():
+        spark = Spark(file, main_class="Doubled", arguments=("21",), conf=QUICK)
+        run = a_run(kind, name, command=(), per_task=Resources(1, 1), spark=spark)
+        report = await finish(kind, adapter, run)
+        printed = await text(adapter, run)
+        assert report.state is SiteState.SUCCEEDED, printed
+        assert "doubled by executors: 42" in printed
 
 
 async def test_a_file_that_is_not_there_is_a_failed_start(kind, adapter):
