@@ -15,6 +15,7 @@ MOST_TAIL = 1 << 18
 MOST_WORDS = 700
 _WORDS = re.compile(r"ERROR ApplicationMaster: (.+(?:\n(?![0-9/]+ [0-9:]+ )\S.*)?)")
 """What Spark's master says of its end, with the exception that may be on the line after it."""
+_STATUS = re.compile(r"User application exited with status ([0-9]+)$")
 
 
 def drive(script: str, output: Path, walltime_s: float | None) -> Ending:
@@ -30,13 +31,16 @@ def drive(script: str, output: Path, walltime_s: float | None) -> Ending:
         time.sleep(LOOK_S)
     if ending.is_success or ending.reason:
         return ending
-    return replace(ending, message=words_of(tail(output)))
+    words = words_of(tail(output))
+    own = _STATUS.match(words)  # of a program that ended before it had registered Spark's master exits with a code of its own
+    return replace(ending, message=words, exit_code=int(own[1]) if own else ending.exit_code)
 
 
 def words_of(printed: str) -> str:
-    """Why it failed, from what it printed; empty where it did not say."""
+    """Why it failed, from what it printed; empty where it did not say. What the user's program did comes before what came of it."""
     found = _WORDS.findall(printed)
-    return " ".join(found[-1].split())[:MOST_WORDS] if found else ""
+    words = next((each for each in found if each.startswith("User ")), found[-1] if found else "")
+    return " ".join(words.split())[:MOST_WORDS]
 
 
 def tail(path: Path) -> str:

@@ -146,8 +146,13 @@ def test_storage_that_no_node_mounts_is_refused():
             "26/11/23 09:00:00 ERROR ApplicationMaster: User class threw exception: \njava.lang.Error: bad\n\tat Main\n",
             "User class threw exception: java.lang.Error: bad",
         ),
+        (
+            "26/11/23 09:00:00 ERROR ApplicationMaster: User application exited with status 7\n"
+            "26/11/23 09:00:00 ERROR ApplicationMaster: Uncaught exception: \norg.apache.spark.SparkException: awaitResult\n",
+            "User application exited with status 7",
+        ),
         ("killed\n", ""),
     ],
 )
-def test_why_it_failed_is_what_spark_s_master_said_last(printed, words):
+def test_why_it_failed_is_what_spark_s_master_said_of_the_program(printed, words):
     assert words_of(printed) == words

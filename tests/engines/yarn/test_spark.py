@@ -135,11 +135,11 @@ async def test_a_program_that_fails_is_told_of_with_its_exit_code_and_words(kind
     await nothing_runs(kind)
 
 
-async def test_a_program_that_ends_before_it_has_a_context_fails_by_a_code_of_spark_s(kind, adapter):
+async def test_a_program_that_fails_before_it_has_a_context_is_told_of_by_its_own_exit_code(kind, adapter):
     run = an_application(kind, "")
     kind.put("apps/app.py", "import sys; sys.exit(7)")
     report = await finish(kind, adapter, run)
-    assert (report.state, report.reason, report.exit_code) == (SiteState.FAILED, EndReason.PROGRAM_FAILED, 13)
+    assert (report.state, report.reason, report.exit_code) == (SiteState.FAILED, EndReason.PROGRAM_FAILED, 7)
     assert report.message == "User application exited with status 7"
 
 
