@@ -78,7 +78,7 @@ class KubernetesClient:
             async with asyncio.timeout(timeout_s), self.reply(method, path, query, body, patch) as reply:
                 raw = await read_bounded(reply, MOST_BYTES)
         except TimeoutError as error:
-            raise Unreachable(f"{what}: no answer within {round(timeout_s, 1):g} s") from error
+            raise Unreachable(f"{what}: no answer within {max(round(timeout_s, 1), 0.1):g} s") from error
         except _LOST as error:
             raise Unreachable(f"{what}: the connection was cut: {error!r}") from error
         return parsed(what, raw)

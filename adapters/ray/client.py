@@ -70,7 +70,7 @@ class RayClient:
             async with asyncio.timeout(timeout_s), self.reply(method, path, query, body) as reply:
                 raw = await _read(what, reply, most_bytes)
         except TimeoutError as error:
-            raise Unreachable(f"{what}: no answer within {round(timeout_s, 1):g} s") from error
+            raise Unreachable(f"{what}: no answer within {max(round(timeout_s, 1), 0.1):g} s") from error
         except _LOST as error:
             raise Unreachable(f"{what}: the connection was cut: {error!r}") from error
         try:
@@ -86,7 +86,7 @@ class RayClient:
             async with asyncio.timeout(timeout_s), self.reply("GET", path, query) as reply:
                 return (await _read(what, reply, MOST_TEXT_BYTES)).decode(errors="replace")
         except TimeoutError as error:
-            raise Unreachable(f"{what}: no answer within {round(timeout_s, 1):g} s") from error
+            raise Unreachable(f"{what}: no answer within {max(round(timeout_s, 1), 0.1):g} s") from error
         except _LOST as error:
             raise Unreachable(f"{what}: the connection was cut: {error!r}") from error
 
