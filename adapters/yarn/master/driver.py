@@ -37,7 +37,7 @@ def drive(script: str, output: Path, walltime_s: float | None) -> Ending:
 
 
 def words_of(printed: str) -> str:
-    """Why it failed, from what it printed; empty where it did not say. What the user's program did comes before what came of it."""
+    """Why it failed, from what it printed; empty where it did not say. What the program did comes before what came of it."""
     found = _WORDS.findall(printed)
     words = next((each for each in found if each.startswith("User ")), found[-1] if found else "")
     return " ".join(words.split())[:MOST_WORDS]
