@@ -57,6 +57,12 @@ def test_the_core_decides_without_io_clock_or_chance(path):
     assert not [node.name for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef)]
 
 
+@pytest.mark.parametrize("path", modules("broker/sites", "broker/store", "broker/file_systems"), ids=name_of)
+def test_loops_have_the_time_from_their_clock(path):
+    """Else a seed of the simulation, where time is virtual, would not be lived through alike each time."""
+    assert "time" not in imports(path)
+
+
 @pytest.mark.parametrize(
     ("package", "home"),
     [("networkx", "topology"), ("grpc", "broker/store/etcd"), ("ruamel", "broker/documents")],

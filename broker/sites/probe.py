@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 
 from adapters.base import AdapterError, Check, Layer, SiteAdapter
+from broker.clock import Clock
 from broker.records import Health, SiteStatus
 from broker.sites import health
 from broker.sites.loops import Pause
@@ -26,12 +26,14 @@ GRACE_S = 0.5
 """An adapter that keeps not to its own deadline is cut off after this much more."""
 
 
-async def ask(adapter: SiteAdapter, storage: Storage, site: Site, timeout_s: float, is_fresh: bool = False) -> Sequence[Check]:
+async def ask(
+    adapter: SiteAdapter, storage: Storage, site: Site, clock: Clock, timeout_s: float, is_fresh: bool = False
+) -> Sequence[Check]:
     """What each layer of a site answers, and last, where all of them do, its storage as the broker reaches it; one failed check
     where nothing answers in time. `is_fresh`: nothing is taken from an earlier look."""
     async with asyncio.TaskGroup() as tasks:
         engine = tasks.create_task(_ask_engine(adapter, timeout_s))
-        ours = tasks.create_task(_ask_storage(storage, site, timeout_s, is_fresh))
+        ours = tasks.create_task(_ask_storage(storage, site, clock, timeout_s, is_fresh))
     checks = engine.result()
     return [*checks, ours.result()] if all(check.is_ok for check in checks) else checks
 
@@ -44,16 +46,16 @@ async def _ask_engine(adapter: SiteAdapter, timeout_s: float) -> Sequence[Check]
         return (Check(Layer.REACH, False, 1000 * timeout_s, str(error) or f"no answer within {timeout_s:g} s"),)
 
 
-async def _ask_storage(storage: Storage, site: Site, timeout_s: float, is_fresh: bool) -> Check:
+async def _ask_storage(storage: Storage, site: Site, clock: Clock, timeout_s: float, is_fresh: bool) -> Check:
     """The storage as the broker reaches it: what its nodes see of it is the adapter's to ask."""
-    began = time.monotonic()
+    began = clock.boottime()
     message, is_misconfigured = "", False
     try:
         await storage.check(site, timeout_s, is_fresh)
     except StorageError as error:
         message, is_misconfigured = f"for the broker: {error}", isinstance(error, WrongStorage)
     words = message or f"for the broker: {site.storage.url}"
-    return Check(Layer.STORAGE, not message, 1000 * (time.monotonic() - began), words, is_misconfigured)
+    return Check(Layer.STORAGE, not message, 1000 * (clock.boottime() - began), words, is_misconfigured)
 
 
 class Probe:
@@ -73,7 +75,7 @@ class Probe:
     async def turn(self) -> Pause:
         """One probe."""
         site, clock = self._site, self._site.context.clock
-        checks = await ask(site.adapter, site.storage, site.site, site.context.settings.probe_timeout_s)
+        checks = await ask(site.adapter, site.storage, site.site, clock, site.context.settings.probe_timeout_s)
         now = clock.now()
         before = site.status.health
 

@@ -86,7 +86,8 @@ class Registry:
             return None
         if held.adapter is None:
             return [Check(Layer.REACH, False, 0.0, held.objection, is_misconfigured=True)]
-        return await ask(held.adapter, self._storage, held.site, self._context.settings.probe_timeout_s, is_fresh=True)
+        context = self._context
+        return await ask(held.adapter, self._storage, held.site, context.clock, context.settings.probe_timeout_s, is_fresh=True)
 
     async def run(self) -> None:
         """Work sites anew whose record changed in what the adapter is made from; measure datasets. For ever."""
