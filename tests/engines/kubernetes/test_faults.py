@@ -137,7 +137,7 @@ async def test_an_api_server_killed_while_it_is_sent_to_starts_each_run_once(kin
     await asyncio.to_thread(kind.cluster.restart_apiserver)
     outcomes = await adapter.submit(runs, CALL)
     assert {type(outcome) for outcome in outcomes.values()} == {Accepted}
-    assert {report.state for report in await over(kind, adapter, *runs)} == {SiteState.SUCCEEDED}
+    assert [report for report in await over(kind, adapter, *runs) if report.state is not SiteState.SUCCEEDED] == []
     assert {await text(adapter, run) for run in runs} == {"started.\n"}
 
 
