@@ -195,7 +195,8 @@ async def test_a_run_that_an_admin_requeues_does_not_start_twice_and_says_what_b
     kind.cluster.command("scontrol", "update", f"JobId={outcome.native_id}", "Requeue=1")
     kind.cluster.command("scontrol", "requeue", outcome.native_id)
     await until(kind, adapter, lambda reports: reports[run.name].state is SiteState.QUEUED)
-    kind.cluster.command("scontrol", "update", f"JobId={outcome.native_id}", "StartTime=now")  # Slurm waits for two minutes
+    # by itself Slurm waits for two minutes; within the second of the requeue slurmd takes the start for the one that was ended
+    kind.cluster.command("scontrol", "update", f"JobId={outcome.native_id}", "StartTime=now+2seconds")
     (report,) = await over(kind, adapter, run)
     assert (report.state, report.reason) == (SiteState.FAILED, EndReason.NODE_LOST)
     assert starts(kind, run) == 1
