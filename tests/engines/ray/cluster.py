@@ -176,6 +176,8 @@ class RayCluster:
             f"--resources={json.dumps(dict(spec.resources))}", f"--labels={labels}", f"--temp-dir={folder}",
             f"--dashboard-agent-listen-port={listen}", f"--dashboard-agent-grpc-port={grpc}",
             f"--runtime-env-agent-port={runtime_env}", f"--metrics-export-port={metrics}",
+            # any that is free: Ray's own range for workers has free ports in it that were found for the others
+            "--min-worker-port=0", "--max-worker-port=0",
             "--include-log-monitor=false", "--disable-usage-stats", *where,
         ]  # fmt: skip
         environment = {
