@@ -145,6 +145,14 @@ class Client:
         """Ask each layer of a site now: `{name, checks}`."""
         return await self._call("POST", f"/v1/sites/{_part(site)}/test")
 
+    async def path(self, source: str, target: str) -> Json:
+        """The quickest and the cheapest route of a transfer: `{from, to, routes}`."""
+        return await self._call("GET", "/v1/topology/path", query={"from": source, "to": target})
+
+    async def hold(self, job: str, is_held: bool = True) -> Json:
+        """Keep a job that waits from being placed, or let it go."""
+        return await self._call("POST", f"/v1/jobs/{_part(job)}/{'hold' if is_held else 'release'}")
+
     async def health(self) -> Json:
         """Sites, store and members."""
         return await self._call("GET", "/v1/health")

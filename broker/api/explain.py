@@ -32,6 +32,9 @@ async def explain_job(request: web.Request) -> web.Response:
         return answer({**about, **told})
     waited_hours = (services.context.clock.now() - job.wish.created_at) / HOUR_S
     told = explanation_view(explained(services, shape_of(job.spec, state), waited_hours))
+    if job.wish.hold:
+        told["reason"] = f"it is held by {job.wish.hold.who}"
+        told["help"] = ["`fed release` lets it be placed"]
     if state.not_before and state.not_before > services.context.clock.now():
         told["reason"] = f"it is tried again after a pause; before that: {state.reason}"
     return answer({**about, **told})

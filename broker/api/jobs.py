@@ -15,7 +15,7 @@ from broker.api.finding import job_of_request, whole_number
 from broker.api.services import SERVICES, Services, answer
 from broker.api.views import Shown, job_view
 from broker.documents import body_of
-from broker.errors import Fault, Invalid, NotFound
+from broker.errors import Fault, InConflict, Invalid, NotFound
 from broker.jobs.model import Ask, Phase, Wish, shape_of
 from broker.store import keys as kinds
 from broker.world import Job
@@ -63,10 +63,40 @@ async def cancel_job(request: web.Request) -> web.Response:
     return answer(shown(services, services.context.world.jobs.get(job.id, job)), status=HTTPStatus.ACCEPTED)
 
 
+@routes.post("/v1/jobs/{job}/hold")
+async def hold_job(request: web.Request) -> web.Response:
+    """Keep a job from being placed until it is released. One that is at a site goes on there, and waits if it comes back."""
+    return await _hold(request, is_held=True)
+
+
+@routes.post("/v1/jobs/{job}/release")
+async def release_job(request: web.Request) -> web.Response:
+    """Let a job be placed again."""
+    return await _hold(request, is_held=False)
+
+
+async def _hold(request: web.Request, is_held: bool) -> web.Response:
+    services = request.app[SERVICES]
+    job = await job_of_request(request)
+    ask = Ask(caller_of(request), request.query.get("why", ""), services.context.clock.now())
+
+    def changed(wish: Wish | None) -> Wish:
+        if wish is None:
+            raise NotFound(f"job {job.id} is gone")
+        return wish if (wish.hold is not None) == is_held else replace(wish, hold=ask if is_held else None)
+
+    if job.state.phase.is_terminal:
+        raise InConflict(f"job {job.id} is over: it {job.state.phase}")
+    await update(services, services.context.world.mirror.keys.of(kinds.WISHES, job.id), changed)
+    return answer(shown(services, services.context.world.jobs.get(job.id, job)))
+
+
 def shown(services: Services, job: Job) -> Shown:
     """A job as callers see it. Why a pending one waits, only the leader knows without working it out."""
     passed = services.planner.reasons.get(shape_of(job.spec, job.state)) if job.state.phase is Phase.PENDING else None
-    return job_view(job, services.context.clock.now(), passed.reason if passed else "")
+    held = job.wish.hold
+    why_held = f"held by {held.who}{': ' * bool(held.why)}{held.why}: `fed release` lets it go" if held else ""
+    return job_view(job, services.context.clock.now(), why_held or (passed.reason if passed else ""))
 
 
 def _matching(jobs: Iterable[Job], request: web.Request) -> Iterator[Job]:

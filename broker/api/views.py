@@ -39,6 +39,7 @@ def job_view(job: Job, now: float, reason: str = "") -> Shown:
         "cost": cost_view(attempt.decision.cost) if attempt else None,
         "outputs": [str(dataset) for dataset in state.outputs],
         "is_cancel_asked": wish.cancel is not None,
+        "is_held": wish.hold is not None,
         "attempts": [_attempt_view(each) for each in state.attempts],
         "attempts_folded": state.folded,
     }

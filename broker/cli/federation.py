@@ -24,6 +24,13 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 }
 """What can be shown, and the columns of its table."""
 
+WIDE: Mapping[str, tuple[str, ...]] = {
+    "sites": ("name", "region", "kind", "fabric", "storage", "pools", "health", "admission", "owner", "jobs", "reason"),
+    "datasets": ("tenant", "name", "version", "size_bytes", "sites", "checksum"),
+    "jobs": ("id", "name", "tenant", "phase", "site", "attempt", "created_at", "finished_at", "exit_code", "reason"),
+}
+"""With `-o wide`, where there is more to tell."""
+
 ORDER = ("tenants", "sites", "links", "datasets")
 """What is applied first, since what follows refers to it."""
 
@@ -73,8 +80,11 @@ def get(
 
     answer = session.run(fetch)
     items = answer["items"] if name is None else [answer]
-    columns = KINDS[plural]
-    show(answer, output, lambda _: print_table(columns, [[_of(item, column) for column in columns] for item in items]))
+
+    def table(columns: tuple[str, ...]) -> None:
+        print_table(columns, [[_of(item, column) for column in columns] for item in items])
+
+    show(answer, output, lambda _: table(KINDS[plural]), lambda _: table(WIDE.get(plural, KINDS[plural])))
 
 
 def delete(
@@ -92,7 +102,7 @@ def delete(
 def health(context: typer.Context, output: Output = Format.TABLE) -> None:
     """How sites, store and brokers are."""
     session: Session = context.obj
-    show(session.run(lambda client: client.health()), output, _print_health)
+    show(session.run(lambda client: client.health()), output, print_health)
 
 
 def resume(context: typer.Context) -> None:
@@ -148,7 +158,16 @@ def kind_of(given: str) -> str:
 
 
 def _of(item: Json, column: str) -> Any:
-    return item.get("engine", {}).get("kind") if column == "kind" else item.get(column)
+    match column:
+        case "kind":
+            return item.get("engine", {}).get("kind")
+        case "storage":
+            return item.get("storage", {}).get("url")
+        case "pools":
+            return [f"{pool['name']}: {pool['nodes']} nodes" for pool in item.get("pools", ())]
+        case "created_at" | "started_at" | "finished_at":
+            return ago(item.get(column))
+    return item.get(column)
 
 
 def _print_applied(answer: Json) -> None:
@@ -166,7 +185,8 @@ def _verdict(check: Json) -> str:
     return "misconfigured" if check["is_misconfigured"] else "fails"
 
 
-def _print_health(answer: Json) -> None:
+def print_health(answer: Json) -> None:
+    """Sites as a table, then store and brokers."""
     columns = ("name", "health", "takes_jobs", "admission", "since", "owner", "jobs", "reason")
     rows = [[ago(site["since"]) if column == "since" else site[column] for column in columns] for site in answer["sites"]]
     print_table(columns, rows)

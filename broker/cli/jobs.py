@@ -1,59 +1,32 @@
-"""Verbs on jobs: submit, plan, jobs, why, logs, cancel, wait, download."""
+"""Verbs on jobs that are there, and plans: plan, jobs, why, logs, cancel, wait, download."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from broker.cli.session import Format, Output, Session, print_table, show, text_of
-from broker.errors import Fault, InConflict, Invalid
+from broker.cli.session import Format, Output, Session, ago, print_table, show
+from broker.cli.submitting import bodies_of
+from broker.cli.waiting import JOB_FAILED
+from broker.errors import InConflict
 
 if TYPE_CHECKING:
     from broker.client import Client, Json
 
-JOB_FAILED = 1
 TIMED_OUT = 6
-BULK = 500
-"""Jobs in one request."""
 
 File = Annotated[Path, typer.Option("--file", "-f", help="Jobs as YAML documents; - for standard input.")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="A job's id, or a name that only it has.")]
 
 
-def submit(
-    context: typer.Context,
-    file: File,
-    idempotency_key: Annotated[str | None, typer.Option(help="The same key makes the same jobs, however often sent.")] = None,
-    output: Output = Format.TABLE,
-) -> None:
-    """Hand in jobs; prints their ids."""
-    session: Session = context.obj
-    bodies = _bodies(file)
-
-    async def send(client: Client) -> list[Json]:
-        if len(bodies) == 1:
-            return [await client.submit(bodies[0], idempotency_key)]
-        answers = []
-        for start in range(0, len(bodies), BULK):
-            key = f"{idempotency_key}.{start}" if idempotency_key and start else idempotency_key
-            answers.append(await client.submit(bodies[start : start + BULK], key))
-        return answers
-
-    answers = session.run(send)
-    for warning in [warning for answer in answers for warning in answer.get("warnings", ())]:
-        print(f"fed: warning: {warning}", file=sys.stderr)
-    items = [item for answer in answers for item in answer.get("items", [answer])]
-    answer = answers[0] if len(bodies) == 1 else {"items": items, "next": None}
-    show(answer, output, lambda _: print_table(("id", "name", "phase"), [(e["id"], e["name"], e["phase"]) for e in items]))
-
-
 def plan(context: typer.Context, file: File, output: Output = Format.TABLE) -> None:
     """Show where jobs would go, and why; nothing is stored."""
     session: Session = context.obj
-    bodies = _bodies(file)
+    bodies = bodies_of(file)
 
     async def ask(client: Client) -> list[Json]:
         return [{"name": body["name"], **await client.plan(body)} for body in bodies]
@@ -75,7 +48,7 @@ def list_jobs(
     """List jobs, newest first."""
     session: Session = context.obj
     answer = session.run(lambda client: client.jobs(limit, cursor, phase=phase, site=site, tenant=tenant))
-    show(answer, output, print_jobs)
+    show(answer, output, print_jobs, lambda _: print_jobs(answer, WIDE))
 
 
 def why(context: typer.Context, job: JobId, output: Output = Format.TABLE) -> None:
@@ -106,6 +79,18 @@ def cancel(context: typer.Context, job: JobId, output: Output = Format.TABLE) ->
     """Ask for a job's end; `fed wait` tells when it is over."""
     session: Session = context.obj
     show(session.run(lambda client: client.cancel(job)), output, lambda answer: print_jobs({"items": [answer]}))
+
+
+def hold(context: typer.Context, job: JobId, output: Output = Format.TABLE) -> None:
+    """Keep a job that waits from being placed."""
+    session: Session = context.obj
+    show(session.run(lambda client: client.hold(job)), output, lambda answer: print_jobs({"items": [answer]}))
+
+
+def release(context: typer.Context, job: JobId, output: Output = Format.TABLE) -> None:
+    """Let a held job be placed."""
+    session: Session = context.obj
+    show(session.run(lambda client: client.hold(job, is_held=False)), output, lambda answer: print_jobs({"items": [answer]}))
 
 
 def wait(
@@ -157,26 +142,26 @@ def download(
         print(to / name)
 
 
-def _bodies(file: Path) -> list[Json]:
-    """The jobs of a file. Raises Invalid, before anything is sent."""
-    from broker.documents import parse_documents
-
-    documents = parse_documents(text_of(file), default_kind="Job")
-    strangers = [document for document in documents if document.kind != "Job"]
-    if strangers:
-        raise Invalid(faults=[Fault("kind", "use `fed apply` for what is no job", each.number, each.line) for each in strangers])
-    if not documents:
-        raise Invalid(f"{file}: holds no job")
-    return [dict(document.plain) for document in documents]
+COLUMNS = ("id", "name", "phase", "site", "attempt", "wait_s", "staging_s", "run_s", "money", "carbon_kg", "reason")
+WIDE = (*COLUMNS[:2], "tenant", *COLUMNS[2:4], "pool", "native_id", *COLUMNS[4:8], "created_at", "exit_code", *COLUMNS[8:])
 
 
-def print_jobs(answer: Json) -> None:
+def print_jobs(answer: Json, columns: Sequence[str] = COLUMNS) -> None:
     """Jobs as a table."""
-    columns = ("id", "name", "phase", "site", "attempt", "wait_s", "staging_s", "run_s", "money", "carbon_kg", "reason")
-    rows = [[(job.get("cost") or {}).get(column, job.get(column)) for column in columns] for job in answer["items"]]
-    print_table(columns, rows)
+    print_table(columns, [[_of(job, column) for column in columns] for job in answer["items"]])
     if answer.get("next"):
         print(f"more: --cursor {answer['next']}")
+
+
+def _of(job: Json, column: str) -> object:
+    match column:
+        case "money" | "carbon_kg":
+            return (job.get("cost") or {}).get(column)
+        case "pool" | "native_id":
+            return job["attempts"][-1][column] if job["attempts"] else None
+        case "created_at":
+            return ago(job[column])
+    return job.get(column)
 
 
 def _print_plans(answers: list[Json]) -> None:

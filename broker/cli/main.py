@@ -12,31 +12,36 @@ from typing import Annotated
 
 import typer
 
-from broker.cli import federation, jobs, up
+from broker.cli import federation, jobs, looking, submitting, up
 from broker.cli.session import Session
 from broker.errors import FedError, Invalid, NoAnswer, NotFound, Unavailable
 
 SUMMARY = "Jobs go to their data, over a federation of data centres."
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=SUMMARY)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True, help=SUMMARY)
 app.command()(up.up)
 VERBS: tuple[Callable[..., None], ...] = (
     federation.apply,
     federation.get,
     federation.delete,
+    looking.describe,
+    looking.status,
+    looking.topology,
     federation.health,
     federation.resume,
     federation.cordon,
     federation.uncordon,
-    jobs.submit,
     jobs.plan,
     jobs.why,
     jobs.logs,
     jobs.cancel,
+    jobs.hold,
+    jobs.release,
     jobs.wait,
     jobs.download,
 )
 for verb in VERBS:
     app.command()(verb)
+app.command(cls=submitting.CommandAfterDashes)(submitting.submit)
 app.command("jobs")(jobs.list_jobs)
 site = typer.Typer(no_args_is_help=True, help="A site at work: test.")
 site.command("test")(federation.ask_site)

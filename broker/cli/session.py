@@ -25,7 +25,10 @@ class Format(StrEnum):
     """How to print."""
 
     TABLE = "table"
+    WIDE = "wide"
     JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
 
 
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
@@ -54,12 +57,29 @@ def text_of(file: Path) -> str:
         raise Invalid(f"{file}: {error}") from error
 
 
-def show(answer: Any, output: Format, table: Callable[[Any], None]) -> None:
-    """Print an answer as JSON, or by `table`."""
-    if output is Format.JSON:
-        print(json.dumps(answer, indent=2))
-    else:
-        table(answer)
+def show(answer: Any, output: Format, table: Callable[[Any], None], wide: Callable[[Any], None] | None = None) -> None:
+    """Print an answer as the user wants it: by `table`, by `wide` if there is more to tell, or for programs."""
+    match output:
+        case Format.JSON:
+            print(json.dumps(answer, indent=2))
+        case Format.YAML:
+            from broker.documents.plain import yaml_of
+
+            print(yaml_of(answer), end="")
+        case Format.NAME:
+            for item in answer.get("items", [answer]):
+                print(name_of(item))
+        case Format.WIDE if wide:
+            wide(answer)
+        case _:
+            table(answer)
+
+
+def name_of(item: Mapping[str, Any]) -> str:
+    """What other verbs take for it: a job's id, a dataset's name with its version, else the name."""
+    if "phase" in item:
+        return str(item.get("id") or item["job"])
+    return f"{item['name']}@{item['version']}" if "checksum" in item else str(item.get("name", ""))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -6,6 +6,7 @@ infinity are refused, and depth and size are bounded: what is read here was writ
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
@@ -78,6 +79,15 @@ def read_json(raw: bytes) -> Any:
         raise DocumentError(faults=[Fault("body", "is nested too deeply: write it flatter")]) from error
     except ValueError as error:
         raise DocumentError(faults=[Fault("body", f"is not JSON that can be taken: {error}")]) from error
+
+
+def yaml_of(value: Any) -> str:
+    """Plain values as a YAML document, which `read_yaml` reads back as they are."""
+    text, yaml = io.StringIO(), YAML(pure=True)
+    yaml.default_flow_style = False
+    yaml.width = 1_000_000
+    yaml.dump(value, text)
+    return text.getvalue()
 
 
 class _Reader:

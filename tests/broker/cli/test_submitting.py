@@ -1,0 +1,141 @@
+"""Ways to hand in jobs, and to wait for them."""
+
+import json
+
+import pytest
+
+from broker.cli.submitting import copies, scripted
+from broker.cli.waiting import exit_code_of
+from broker.errors import Invalid
+from tests.broker.cli.test_fed import applied, folder
+
+__all__ = ["applied", "folder"]
+
+SCRIPT = """#!/bin/sh
+# counts
+#FED name: counting
+#FED tasks: 2
+#FED resources: {cpus: 2}
+echo counting
+#FED tasks: 3
+"""
+
+
+def test_a_script_says_what_it_needs_before_its_first_command():
+    body = scripted(SCRIPT, "fallback", {})
+    assert (body["name"], body["tasks"], body["resources"], body["script"]) == ("counting", 2, {"cpus": 2}, SCRIPT)
+
+
+def test_options_are_stronger_than_a_scripts_own_words():
+    assert scripted(SCRIPT, "fallback", {"tasks": 5})["tasks"] == 5
+    assert scripted("echo\n", "fallback", {})["name"] == "fallback"
+
+
+def test_a_fault_in_a_script_names_its_line():
+    with pytest.raises(Invalid) as raised:
+        scripted(SCRIPT.replace("tasks: 2", "taks: 2"), "x", {})
+    (fault,) = raised.value.faults
+    assert (fault.line, fault.field) == (4, "taks")
+
+
+def test_copies_have_names_of_their_own():
+    assert [each["name"] for each in copies([{"name": "a"}, {"name": "b"}], 2)] == ["a-1", "a-2", "b-1", "b-2"]
+    assert copies([{"name": "a"}], 1) == [{"name": "a"}]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "code"),
+    [
+        ([("succeeded", 0)], 0),
+        ([("failed", 7)], 7),
+        ([("failed", 200)], 1),
+        ([("cancelled", None)], 1),
+        ([("failed", 7), ("succeeded", 0)], 1),
+    ],
+)
+def test_the_exit_code_is_the_jobs(jobs, code):
+    assert exit_code_of([{"phase": phase, "exit_code": number} for phase, number in jobs]) == code
+
+
+def test_a_command_behind_dashes_is_run_with_its_options_and_waited_for(fed):
+    done = fed("submit", "--wait", "--site", "fra", "-o", "name", "--", "exit", "7")
+    assert (done.code, done.err) == (7, "")
+    assert fed("get", "job", done.out.strip(), "-o", "json").json["spec"]["command"] == ["exit", "7"]
+
+
+def test_a_script_file_is_submitted_often(fed, tmp_path):
+    (tmp_path / "Count words.sh").write_text("#FED sites: {require: {site: fra}}\ntrue\n")
+    done = fed("submit", tmp_path / "Count words.sh", "--count", "3", "--wait", "-o", "json")
+    assert (done.code, [job["name"] for job in done.json["items"]]) == (0, [f"count-words-{number}" for number in (1, 2, 3)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "what is to be run?"),
+        (("--", ), "name a program"),
+        (("-f", "x.yaml", "--", "true"), "what is to be run?"),
+        (("--gpus", "many", "--", "true"), "--gpus"),
+        (("--env", "A", "--", "true"), "NAME=VALUE"),
+        (("--set", "3", "--", "true"), "--set"),
+        (("--set", "tasks: none", "--", "true"), "tasks"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_job_is_wrong_usage(fed, arguments, words):
+    done = fed("submit", *arguments)
+    assert done.code == 2
+    assert words in done.err
+
+
+def test_a_held_job_waits_until_it_is_released(fed):
+    job = fed("submit", "-o", "name", "--site", "ams", "--set", "max_wait: 1h", "--cpus", "4", "--", "sleep").out.strip()
+    other = fed("submit", "-o", "name", "--site", "ams", "--cpus", "4", "--", "exit", "0").out.strip()
+    held = fed("hold", other, "-o", "json")
+    assert (held.code, held.json["is_held"]) == (0, True)
+    fed("cancel", job)
+    fed("wait", job)
+    said = fed("why", other, "-o", "json").json
+    assert "held by" in said["reason"]
+    assert fed("get", "job", other, "-o", "json").json["phase"] == "pending"
+    assert fed("release", other, "-o", "json").json["is_held"] is False
+    assert fed("wait", other, "--timeout", "20").code == 0
+    assert fed("hold", other).code == 4
+
+
+def test_formats_are_for_people_and_programs(fed):
+    assert fed("get", "sites", "-o", "name").out.split() == ["ams", "fra"]
+    assert fed("get", "datasets", "-o", "name").out.split() == ["corpus@1"]
+    assert "fabric" in fed("get", "sites", "-o", "wide").out
+    assert "name: ams" in fed("get", "site", "ams", "-o", "yaml").out
+    assert "native_id" in fed("jobs", "-o", "wide").out
+
+
+def test_a_site_and_a_job_are_described(fed):
+    job = fed("submit", "-o", "name", "--site", "fra", "--wait", "--", "exit", "0").out.strip()
+    said = fed("describe", "job", job).out
+    assert "attempt 1 at fra" in said
+    assert "region:" in fed("describe", "site", "ams").out
+    assert fed("describe", "site", "nowhere").code == 3
+
+
+def test_the_federation_is_shown_at_a_glance(fed):
+    said = fed("status").out
+    assert "max_pending" in said
+    assert "leader:" in said
+
+
+def test_routes_are_told_by_time_and_money(fed):
+    said = fed("topology", "path", "ams", "fra", "-o", "json").json
+    assert [(route["by"], route["links"]) for route in said["routes"]] == [("time", ["ams:fra"]), ("money", ["ams:fra"])]
+    assert "no links lead" in fed("topology", "path", "fra", "ams").out
+    assert fed("topology", "path", "ams", "nowhere").code == 3
+    assert fed("topology", "way", "ams").code == 2
+
+
+def test_the_topology_is_drawn(fed, tmp_path):
+    assert '"ams" -> "fra"' in fed("topology", "--dot").out
+    fed("topology", "--svg", tmp_path / "it.svg")
+    drawn = (tmp_path / "it.svg").read_text()
+    assert drawn.count("<circle") == 2
+    assert "ams:fra" in fed("topology").out
+    assert json.loads(fed("topology", "-o", "json").out)["links"][0]["name"] == "ams:fra"
