@@ -1,12 +1,15 @@
 """What the broker adds to a job at a real engine, and how soon an engine has a job.
 
-    python -m tests.bench.engines slurm|kubernetes [--jobs 200] [--pairs 5] [--singles 50]
+    python -m tests.bench.engines slurm|kubernetes [--jobs 200] [--pairs 5] [--singles 100] [--every 0.5]
 
 Each pair sends the same one-second jobs twice to one cluster, in turns first and second: straight to the engine's API, by as many
 requests at once as the broker's adapter makes, and in one bulk to a broker (a process of its own, with its own etcd). Both sides
-count from their first request until a listing, asked for every half second, says that the last job has ended: the engine's own
-listing there, the broker's here. A direct job is a bare `sleep 1`; through the broker it has its claim, its directories and its
-output kept, since that is what a user gets.
+count from their first request until a listing of the engine, asked for every half second (the broker's default; `--every` says
+otherwise for both), tells that the last job has ended: there our own listing, here the broker's, by the last `finished_at` it
+stored. A direct job is a bare `sleep 1`; through the broker it has its claim, its directories and its output kept, since that is
+what a user gets. The broker also removes what is over while others run; what direct jobs leave is removed outside of the time.
+
+An acknowledgement counts when all runs that were sent with it are answered: the broker stores `accepted_at` for them together.
 """
 
 from __future__ import annotations
@@ -15,10 +18,11 @@ import argparse
 import asyncio
 import secrets
 import shutil
+import signal
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, Self
@@ -31,12 +35,14 @@ from adapters.calls import each
 from adapters.kubernetes.adapter import IN_FLIGHT
 from adapters.slurm.settings import RestSettings
 from broker.client import Client
-from broker.demo.drive import Federation
 from broker.documents import parse_documents
 from tests.engines.mixed.engines import WAYS, Started
+from tests.running import Up
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "engines"
-POLL_S = 0.5
+UP_S = 60.0
+LOOK_S = 0.5
+"""How often we ask the broker whether all is over; what counts is what it stored."""
 OVER = ("succeeded", "failed", "cancelled")
 
 
@@ -57,6 +63,10 @@ class Direct(ABC):
     @abstractmethod
     async def ended(self, batch: str) -> int:
         """How many jobs whose name begins so have ended well, by one listing."""
+
+    async def clear(self) -> None:
+        """Remove what is over, as far as the engine does not do so by itself."""
+        return
 
     @property
     @abstractmethod
@@ -101,7 +111,7 @@ class DirectKubernetes(Direct):
 
     async def __aenter__(self) -> Self:
         self._api = await kube_config.new_client_from_config(self._kubeconfig)
-        self._batch = kube.BatchV1Api(self._api)
+        self._batch, self._core = kube.BatchV1Api(self._api), kube.CoreV1Api(self._api)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -128,8 +138,14 @@ class DirectKubernetes(Direct):
         await self._batch.create_namespaced_job("default", {"metadata": {"name": name, "labels": labels}, "spec": spec})
 
     async def ended(self, batch: str) -> int:
-        found = await self._batch.list_namespaced_job("default", label_selector=f"batch={batch}")
-        return sum(bool(job.status.succeeded) for job in found.items)
+        found = await self._batch.list_namespaced_job("default", label_selector=f"batch={batch}", _preload_content=False)
+        return sum(bool(job["status"].get("succeeded")) for job in (await found.json())["items"])
+
+    async def clear(self) -> None:
+        """Ours are removed here; the broker removes its own."""
+        await self._batch.delete_collection_namespaced_job("default", label_selector="batch", propagation_policy="Background")
+        while (await self._core.list_namespaced_pod("default", limit=1)).items:
+            await asyncio.sleep(0.2)
 
 
 KINDS: Mapping[str, tuple[str, type[DirectSlurm] | type[DirectKubernetes]]] = {
@@ -139,31 +155,41 @@ KINDS: Mapping[str, tuple[str, type[DirectSlurm] | type[DirectKubernetes]]] = {
 """The site of the mixed federation that is measured, and its engine's own API."""
 
 
-async def straight(direct: Direct, jobs: int) -> float:
+async def straight(direct: Direct, jobs: int, every_s: float) -> float:
     """Seconds for these jobs without a broker."""
     batch = f"bare{secrets.token_hex(3)}"
     began = time.monotonic()
     await each(direct.send, [f"{batch}-{number}" for number in range(jobs)], direct.at_once)
     while await direct.ended(batch) < jobs:
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(every_s)
     return time.monotonic() - began
 
 
-async def brokered(client: Client, jobs: int) -> tuple[float, Sequence[float]]:
-    """Seconds for these jobs through the broker, and for each the seconds from the POST to the engine's acknowledgement."""
-    began, began_at = time.monotonic(), time.time()
+async def brokered(client: Client, jobs: int) -> tuple[float, Sequence[Mapping[str, Any]]]:
+    """Seconds for these jobs through the broker, and the jobs. Each must end well at its first attempt."""
+    began_at = time.time()
     made = await client.submit([a_job() for _ in range(jobs)])
     ids = {job["id"] for job in made["items"]}
-    while True:
-        found = [job for job in (await client.jobs(limit=jobs))["items"] if job["id"] in ids]
-        if all(job["phase"] in OVER for job in found):
-            break
-        await asyncio.sleep(POLL_S)
-    seconds = time.monotonic() - began
+    found = await _of(client, ids)
+    while not all(job["phase"] in OVER for job in found):
+        await asyncio.sleep(LOOK_S)
+        found = await _of(client, ids)
     wrong = [f"{job['id']}: {job['phase']} {job['reason']}" for job in found if job["phase"] != "succeeded"]
     assert not wrong, wrong[:3]
-    assert len(found) == jobs
-    return seconds, [job["attempts"][-1]["accepted_at"] - began_at for job in found]
+    assert all(len(job["attempts"]) == 1 for job in found)
+    return max(job["finished_at"] for job in found) - began_at, [{**job, "posted_at": began_at} for job in found]
+
+
+async def _of(client: Client, ids: Collection[str]) -> Sequence[Mapping[str, Any]]:
+    """These jobs, the newest of all."""
+    found = [job for job in (await client.jobs(limit=len(ids)))["items"] if job["id"] in ids]
+    assert len(found) == len(ids)
+    return found
+
+
+def acknowledged(jobs: Sequence[Mapping[str, Any]], since: str) -> Sequence[float]:
+    """For each the seconds from its `posted_at`, or from its attempt's `placed_at`, to the engine's acknowledgement."""
+    return [(last := job["attempts"][-1])["accepted_at"] - {**job, **last}[since] for job in jobs]
 
 
 def a_job() -> dict[str, Any]:
@@ -171,46 +197,56 @@ def a_job() -> dict[str, Any]:
     return {"name": "nap", "command": ["sleep", "1"], "resources": {"cpus": 1, "memory_gib": 0.0625}, "run_time": 1}
 
 
-async def singles(client: Client, count: int) -> Sequence[float]:
-    """One job after the other at a site with nothing else to do: seconds from the POST to the engine's acknowledgement."""
-    waits = []
+async def singles(client: Client, count: int) -> Sequence[Mapping[str, Any]]:
+    """So many jobs, one after the other, at a site with nothing else to do."""
+    jobs = []
     for _ in range(count):
         began_at = time.time()
         job = await client.wait((await client.submit(a_job()))["id"])
-        waits.append(job["attempts"][-1]["accepted_at"] - began_at)
-    return waits
+        jobs.append({**job, "posted_at": began_at})
+    return jobs
 
 
-async def measure(site: str, started: Started, connect: Callable[[], Direct], given: argparse.Namespace, root: Path) -> None:
+async def measure(site: str, started: Started, connect: Callable[[], Direct], given: argparse.Namespace, up: Up) -> None:
     """Print all figures."""
-    fed = Federation(root)
-    try:
-        await fed.start_broker()
-        async with Client(fed.url) as client, connect() as direct:
-            await client.put("sites", site, the_site(site, {**started.words, "root": str(root)}))
-            while (await client.health())["sites"][0]["health"] != "up":
-                await asyncio.sleep(POLL_S)
-            await brokered(client, 8)  # both are warm: programs are in memory, connections open
-            await straight(direct, 8)
-            alone = await singles(client, given.singles)
-            print(f"POST to acknowledged, one at a time, {given.singles} jobs: {spread(alone)}", flush=True)
-            ratios, added, waits = [], [], []
-            for number in range(given.pairs):
-                if number % 2:
-                    ours, acknowledged = await brokered(client, given.jobs)
-                    bare = await straight(direct, given.jobs)
+    running = asyncio.current_task()
+    assert running
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)  # so that all that was started is ended
+    async with Client(up.url) as client, connect() as direct:
+        await client.put("sites", site, the_site(site, {**started.words, "root": str(up.folder)}))
+        await until_up(client)
+        await brokered(client, 8)  # both are warm: programs are in memory, connections open
+        await straight(direct, 8, given.every)
+        alone = await singles(client, given.singles)
+        waits = acknowledged(alone, "posted_at")
+        print(f"POST to acknowledged, one at a time, {given.singles} jobs: {spread(waits)}", flush=True)
+        ratios, added, bulks = [], [], list[Mapping[str, Any]]()
+        for number in range(given.pairs):
+            took: dict[str, float] = {}
+            for side in ("direct", "broker") if number % 2 == 0 else ("broker", "direct"):
+                await direct.clear()
+                if side == "direct":
+                    took[side] = await straight(direct, given.jobs, given.every)
                 else:
-                    bare = await straight(direct, given.jobs)
-                    ours, acknowledged = await brokered(client, given.jobs)
-                ratios.append(ours / bare)
-                added.append((ours - bare) / given.jobs * 1e3)
-                waits += acknowledged
-                print(f"pair {number + 1}: direct {bare:.1f} s, broker {ours:.1f} s, ratio {ratios[-1]:.3f}", flush=True)
-    finally:
-        await fed.stop()
+                    took[side], jobs = await brokered(client, given.jobs)
+                    bulks += jobs
+            ratios.append(took["broker"] / took["direct"])
+            added.append((took["broker"] - took["direct"]) / given.jobs * 1e3)
+            told = ", ".join(f"{side} {seconds:.1f} s" for side, seconds in took.items())
+            print(f"pair {number + 1}: {told}; ratio {ratios[-1]:.3f}, added per job {added[-1]:.1f} ms", flush=True)
     print(f"ratio: median {median(ratios):.3f}, {min(ratios):.3f} to {max(ratios):.3f}")
     print(f"added per job: median {median(added):.1f} ms, {min(added):.1f} to {max(added):.1f}")
-    print(f"POST to acknowledged, in bulks of {given.jobs}: {spread(waits)}")
+    print(f"POST to acknowledged, in bulks of {given.jobs} that wait for room: {spread(acknowledged(bulks, 'posted_at'))}")
+    print(f"of it from placed to acknowledged: {spread(acknowledged(bulks, 'placed_at'))}")
+
+
+async def until_up(client: Client) -> None:
+    """Raises TimeoutError with the site's own reason."""
+    deadline = time.monotonic() + UP_S
+    while (site := (await client.health())["sites"][0])["health"] != "up":
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"site {site['name']} is {site['health']} after {UP_S:.0f} s: {site['reason']}")
+        await asyncio.sleep(LOOK_S)
 
 
 def the_site(site: str, words: Mapping[str, str]) -> dict[str, Any]:
@@ -221,13 +257,16 @@ def the_site(site: str, words: Mapping[str, str]) -> dict[str, Any]:
         text = text.replace(f"@{name}@", word)
     found = dict(parse_documents(text)[0].plain)
     found["pools"] = [pool for pool in found["pools"] if pool["name"] == "cpu"]  # the direct jobs go nowhere else
+    engine = found["engine"]
+    if "pools" in engine:
+        found["engine"] = {**engine, "pools": {"cpu": engine["pools"]["cpu"]}}
     Path(found["storage"]["url"].removeprefix("file://")).mkdir(parents=True)
     return found
 
 
 def spread(seconds: Sequence[float]) -> str:
     """Median and 99th percentile."""
-    return f"p50 {median(seconds) * 1e3:.0f} ms, p99 {quantiles(seconds, n=100)[98] * 1e3:.0f} ms"
+    return f"p50 {median(seconds) * 1e3:.0f} ms, p99 {quantiles(seconds, n=100, method='inclusive')[98] * 1e3:.0f} ms"
 
 
 def main() -> None:
@@ -236,7 +275,8 @@ def main() -> None:
     parser.add_argument("engine", choices=sorted(KINDS))
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--singles", type=int, default=50)
+    parser.add_argument("--singles", type=int, default=100)
+    parser.add_argument("--every", type=float, default=0.5, metavar="S", help="seconds between listings, of both sides")
     given = parser.parse_args()
     site, direct = KINDS[given.engine]
     way = WAYS[site]
@@ -244,10 +284,13 @@ def main() -> None:
         parser.error(lack)
     root = Path(tempfile.mkdtemp(prefix="fed-bench-"))
     root.chmod(0o755)
+    up = Up(root, observe_interval_s=given.every, probe_interval_s=5.0)
     started = way.start(root / "engine")
     try:
-        asyncio.run(measure(site, started, lambda: direct(started.words), given, root))
+        up.start()
+        asyncio.run(measure(site, started, lambda: direct(started.words), given, up))
     finally:
+        up.stop()
         started.engine.stop()
         shutil.rmtree(root, ignore_errors=True)
 
