@@ -25,6 +25,7 @@ from broker.clock import Clock, SystemClock
 from broker.config import Settings, SettingsError, read_secret
 from broker.context import Context
 from broker.duties import Duties, Loop, ended, keep_going
+from broker.feed import Feed
 from broker.housekeeping import Housekeeping
 from broker.members import Members
 from broker.metrics import Metrics
@@ -96,7 +97,8 @@ async def running_broker(
         await stack.enter_async_context(_member(members, context))
         peers = await stack.enter_async_context(ClientSession())
         submissions = Submissions(context, records, vitals)
-        services = Services(context, records, vitals, members, submissions, registry, planner, peers, token)
+        feed = Feed(context.world)
+        services = Services(context, records, vitals, members, submissions, registry, planner, feed, peers, token)
         await stack.enter_async_context(_serving(services, listener))
         yield Broker(url, context, members, records)
         log.info("stopping: what is under way is brought to its end, rights are handed over")

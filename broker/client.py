@@ -71,12 +71,38 @@ class Client:
         return await self._call("GET", f"/v1/jobs/{_part(job)}")
 
     async def jobs(self, limit: int = 100, cursor: str | None = None, **narrow: str | None) -> Json:
-        """Jobs, newest first: `{items, next}`. `narrow` by phase, site or tenant; `cursor` is the `next` of the page before."""
+        """Jobs, newest first: `{items, next}`. `narrow` by phase, site, tenant, name, label or since; `cursor` is the `next` of
+        the page before, with the same filters."""
         return await self._call("GET", "/v1/jobs", query={"limit": str(limit), "cursor": cursor, **narrow})
 
     async def cancel(self, job: str) -> Json:
         """Ask for a job's end."""
-        return await self._call("POST", f"/v1/jobs/{_part(job)}/cancel")
+        return await self.wish(job, "cancel")
+
+    async def wish(self, job: str, verb: str) -> Json:
+        """`cancel`, `hold` or `release` a job: a held one is not placed."""
+        return await self._call("POST", f"/v1/jobs/{_part(job)}/{verb}")
+
+    async def for_all(self, verb: str, **narrow: str | bool | None) -> Json:
+        """`cancel`, `hold` or `release` for all unfinished jobs that the filters of `jobs` mean, or `all=True`: `{matched,
+        changed, jobs}`."""
+        return await self._call("POST", f"/v1/jobs/{verb}", {name: value for name, value in narrow.items() if value is not None})
+
+    async def job_events(self, job: str) -> Json:
+        """The last hundred things that happened to a job: `{items, next}`, the oldest first."""
+        return await self._call("GET", f"/v1/jobs/{_part(job)}/events")
+
+    async def events(self, last: int | None = None, **narrow: str | None) -> AsyncIterator[Json]:
+        """Changes of jobs as they happen, for ever, over interruptions; from behind revision `last` on. `{"reset": true}` comes
+        where some were missed: list the jobs anew."""
+        while True:
+            try:
+                async for kind, data, at in _server_sent(self._stream("/v1/events", narrow, _behind(last))):
+                    last = at if at is not None else last
+                    if kind:
+                        yield data if kind == "job" else {"reset": True}
+            except NoAnswer:
+                await asyncio.sleep(FIRST_DELAY_S)
 
     async def why(self, job: str) -> Json:
         """Why a job is where it is, or waits: a verdict on each site."""
@@ -94,13 +120,20 @@ class Client:
         return found
 
     async def logs(
-        self, job: str, task: int = 0, attempt: int | None = None, offset: int = 0, follow: bool = False
+        self,
+        job: str,
+        task: int = 0,
+        attempt: int | None = None,
+        offset: int = 0,
+        follow: bool = False,
+        tail: int | None = None,
     ) -> AsyncIterator[bytes]:
-        """Output of one task from byte `offset` on; with `follow` from when it is placed until it ends, over interruptions."""
+        """Output of one task from byte `offset` on, or its last `tail` lines; with `follow` from when it is placed until it ends,
+        over interruptions."""
         if follow:
             await self._placed(job)
         while True:
-            query = {"task": str(task), "attempt": None if attempt is None else str(attempt), "follow": str(follow).lower()}
+            query = {"task": str(task), "attempt": _text(attempt), "tail": _text(tail), "follow": str(follow).lower()}
             try:
                 async for chunk in self._stream(f"/v1/jobs/{_part(job)}/logs", {**query, "offset": str(offset)}):
                     offset += len(chunk)
@@ -149,10 +182,6 @@ class Client:
         """The quickest and the cheapest route of a transfer: `{from, to, routes}`."""
         return await self._call("GET", "/v1/topology/path", query={"from": source, "to": target})
 
-    async def hold(self, job: str, is_held: bool = True) -> Json:
-        """Keep a job that waits from being placed, or let it go."""
-        return await self._call("POST", f"/v1/jobs/{_part(job)}/{'hold' if is_held else 'release'}")
-
     async def health(self) -> Json:
         """Sites, store and members."""
         return await self._call("GET", "/v1/health")
@@ -181,12 +210,14 @@ class Client:
 
         return await self._patiently(once)
 
-    async def _stream(self, path: str, query: Mapping[str, str | None]) -> AsyncIterator[bytes]:
+    async def _stream(
+        self, path: str, query: Mapping[str, str | None], headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[bytes]:
         """Chunks of an answer. Only its beginning is asked for again: what comes after could be twice the same."""
 
         async def begin() -> ClientResponse:
             response = await self._open.get(
-                self.url + path, params=_given(query), timeout=ClientTimeout(total=None, sock_connect=ANSWER_S)
+                self.url + path, params=_given(query), headers=headers, timeout=ClientTimeout(total=None, sock_connect=ANSWER_S)
             )
             await _check(response)
             return response
@@ -235,6 +266,22 @@ def run(url: str, token: str | None, action: Callable[[Client], Awaitable[T]], p
     return asyncio.run(main())
 
 
+async def _server_sent(chunks: AsyncIterator[bytes]) -> AsyncIterator[tuple[str, Json, int | None]]:
+    """Kind (empty where there is only an id), data and id of each event."""
+    rest = b""
+    async for chunk in chunks:
+        *blocks, rest = (rest + chunk).split(b"\n\n")
+        for block in blocks:
+            fields = dict(line.split(b": ", 1) for line in block.split(b"\n") if b": " in line and not line.startswith(b":"))
+            at = int(fields[b"id"]) if b"id" in fields else None
+            if fields:
+                yield fields.get(b"event", b"").decode(), json.loads(fields.get(b"data", b"{}")), at
+
+
+def _behind(last: int | None) -> dict[str, str]:
+    return {} if last is None else {"Last-Event-ID": str(last)}
+
+
 async def _check(response: ClientResponse) -> None:
     """Raise what a problem document tells."""
     if response.status < 400:
@@ -252,6 +299,10 @@ async def _check(response: ClientResponse) -> None:
 def _body(content: bytes | None) -> io.BytesIO | None:
     """Sent in pieces, so that a large one does not hold the loop."""
     return None if content is None else io.BytesIO(content)
+
+
+def _text(number: int | None) -> str | None:
+    return None if number is None else str(number)
 
 
 def _part(name: str) -> str:

@@ -140,6 +140,13 @@ class Holder:
 
 
 @dataclass(frozen=True, slots=True)
+class PageKey:
+    """What page tokens are signed with, the same for all brokers: written once, by whichever first gives one out."""
+
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
 class Restore:
     """The store went back to an earlier revision: `seen` before, `found` now. Written by the member that noticed.
 

@@ -11,7 +11,7 @@ import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from broker.context import Context
 from broker.errors import Fault, InConflict, Invalid, TooLarge, TooMany
@@ -41,6 +41,7 @@ class NewJob:
 
     name: str
     spec: JobSpec
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +204,7 @@ def written(request: Request, submission: Submission) -> tuple[Sequence[Wish], M
                 created_by=request.who,
                 spec=None if is_shared else job.spec,
                 spec_hash=shared[raw] if is_shared else None,
+                labels=job.labels,
             )
         )
     return wishes, specs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,10 @@ class Job:
         return self.wish.cancel is not None or is_stopped
 
 
+JobWatcher = Callable[[Job | None, Job | None], None]
+"""Told of each change of a job: as it was and as it is; None for one that is not there."""
+
+
 class World:
     """Typed records with the indexes that the loops need. `signals` wake those who wait for a topic."""
 
@@ -69,6 +73,10 @@ class World:
         """Jobs with a record that cannot be read, and why: nobody works them."""
         self.names: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
         """Job ids by tenant and name; ids sort by age."""
+        self.ids: list[str] = []
+        """All job ids, the oldest first."""
+        self.by_phase: dict[Phase, dict[str, None]] = {phase: {} for phase in Phase}
+        self.job_watchers: list[JobWatcher] = []
         self.finished: dict[str, float] = {}
         """Job ids in a terminal phase and when they got there."""
         self.used_by: dict[DatasetId, set[str]] = defaultdict(set)
@@ -138,6 +146,20 @@ class World:
         old = self.jobs.pop(job, None)
         if old:
             self._unindex(old)
+        self._rebuild(job)
+        new = self.jobs.get(job)
+        if (old is None) != (new is None):
+            self._count_in(job, new is not None)
+        for watch in self.job_watchers:
+            watch(old, new)
+
+    def _count_in(self, job: str, is_new: bool) -> None:
+        if is_new:
+            insort(self.ids, job)
+        else:
+            del self.ids[bisect_left(self.ids, job)]
+
+    def _rebuild(self, job: str) -> None:
         self.frozen.pop(job, None)
         entries, keys = self.mirror.entries, self.mirror.keys
         wish_entry = entries.get(keys.of(kinds.WISHES, job))
@@ -166,6 +188,7 @@ class World:
         """Enter a job into the indexes. With `now`, a delay that is over counts no more."""
         state, name = job.state, (job.wish.tenant, job.wish.name)
         self.names[name][job.id] = None
+        self.by_phase[state.phase][job.id] = None
         if state.phase.is_terminal:
             self.finished[job.id] = state.finished_at or 0.0
             return
@@ -192,6 +215,7 @@ class World:
         """Take a job out of all indexes, as `_index` entered it."""
         names = self.names[job.wish.tenant, job.wish.name]
         names.pop(job.id, None)
+        self.by_phase[job.state.phase].pop(job.id, None)
         if not names:
             del self.names[job.wish.tenant, job.wish.name]
         self.finished.pop(job.id, None)

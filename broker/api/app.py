@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from broker.api import explain, health, jobs, resources, sites, streams, submit, topology
+from broker.api import events, explain, health, jobs, resources, sites, streams, submit, topology, wishes
 from broker.api.auth import OPEN, check_caller
 from broker.api.errors import errors_to_problems
 from broker.api.services import SERVICES, Services
@@ -19,7 +19,7 @@ def api(services: Services) -> web.Application:
     """The application. Handlers find `services` under `SERVICES`."""
     app = web.Application(client_max_size=BODY_BYTES, middlewares=[errors_to_problems, check_caller, wait_for_records])
     app[SERVICES] = services
-    for module in (submit, jobs, explain, streams, resources, sites, topology, health):
+    for module in (submit, jobs, wishes, events, explain, streams, resources, sites, topology, health):
         app.add_routes(module.routes)
     return app
 

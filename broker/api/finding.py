@@ -12,9 +12,13 @@ from broker.store import keys as kinds
 from broker.world import Job, World
 from topology.dataset import DatasetId
 
+LEAST_SUFFIX = 5
+"""So many last characters of an id may stand for it, where only one job's ends so."""
+
 
 async def job_of_request(request: web.Request) -> Job:
-    """The job that the path names, by id or by a name that only one job has. Raises NotFound and InConflict."""
+    """The job that the path names, by id, or by the end of an id or a name, if only one job has it. Raises NotFound and
+    InConflict."""
     services = request.app[SERVICES]
     name = request.match_info["job"]
     job = _known(services, name, request.query.get("tenant"))
@@ -35,6 +39,10 @@ def _known(services: Services, name: str, tenant: str | None) -> Job | None:
     found = [job for owner in tenants for job in world.names.get((owner, name), ())]
     if len(found) > 1:
         raise InConflict(f"{len(found)} jobs are named {name}: use an id, such as {max(found)} for the newest")
+    if not found and len(name) >= LEAST_SUFFIX:
+        found = [job for job in world.ids if job.endswith(name)]
+        if len(found) > 1:
+            raise InConflict(f"the ids of {len(found)} jobs end in {name}: give more of it, such as {max(found)} for the newest")
     return world.jobs[found[0]] if found else None
 
 

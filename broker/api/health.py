@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from http import HTTPStatus
 
@@ -87,9 +86,8 @@ async def show_metrics(request: web.Request) -> web.Response:
     """Counters in Prometheus' text format."""
     services = request.app[SERVICES]
     world, metrics = services.context.world, services.context.metrics
-    phases = Counter(job.state.phase for job in world.jobs.values())
     for phase in Phase:
-        metrics.jobs_phase.labels(phase).set(phases[phase])
+        metrics.jobs_phase.labels(phase).set(len(world.by_phase[phase]))
     metrics.site_health.clear()
     for name in world.sites:
         metrics.site_health.labels(name, world.statuses.get(name, SiteStatus(name)).health).set(1)

@@ -12,6 +12,7 @@ from pydantic_core import to_json
 
 from adapters.base import Check, SiteAdapter
 from broker.context import Context
+from broker.feed import Feed
 from broker.jobs.model import Shape
 from broker.members import Members
 from broker.placement.view import Passed
@@ -50,6 +51,7 @@ class Services:
     submissions: Submissions
     sites: LiveSites
     planner: Planning
+    feed: Feed
     peers: ClientSession
     """For what another member must answer."""
     token: str | None = None

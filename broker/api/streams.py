@@ -12,7 +12,7 @@ from broker.api.peers import pass_on
 from broker.api.services import SERVICES, Services
 from broker.api.streaming import stream
 from broker.api.tar import tar_of
-from broker.errors import InConflict, NotFound, Unavailable
+from broker.errors import Fault, InConflict, Invalid, NotFound, Unavailable
 from broker.jobs.model import run_name
 from broker.storage import StorageError
 from broker.world import Job
@@ -20,12 +20,15 @@ from broker.world import Job
 routes = web.RouteTableDef()
 
 LARGEST_OFFSET = 2**50
+MOST_LINES = 100_000
+MOST_TAIL_BYTES = 8 * 2**20
 SITE_FAILURES = (AdapterError, StorageError)
 
 
 @routes.get("/v1/jobs/{job}/logs", name="logs")
 async def job_logs(request: web.Request) -> web.StreamResponse:
-    """Bytes of one task's output from `offset` on; with `follow` until the task ends. `attempt` is the last unless named."""
+    """Bytes of one task's output from `offset` on; with `follow` until the task ends, with `tail` its last lines. `attempt` is
+    the last unless named."""
     services = request.app[SERVICES]
     job = await job_of_request(request)
     number = whole_number(request, "attempt", job.state.number, 0, job.state.number)
@@ -40,7 +43,13 @@ async def job_logs(request: web.Request) -> web.StreamResponse:
     if adapter is None:
         return await pass_on(request, services, attempt.site)
     ref = RunRef(run_name(services.context.settings.federation, job.id, number), attempt.native_id)
-    return await _from_site(request, adapter.logs(ref, task, offset, flag(request, "follow")), "application/octet-stream")
+    is_followed = flag(request, "follow")
+    chunks = adapter.logs(ref, task, offset, is_followed)
+    if "tail" in request.query:
+        if is_followed:
+            raise Invalid(faults=[Fault("tail", "goes not with follow: ask for the tail, then follow from its offset")])
+        chunks = _tail(chunks, whole_number(request, "tail", 10, 0, MOST_LINES))
+    return await _from_site(request, chunks, "application/octet-stream")
 
 
 @routes.get("/v1/jobs/{job}/outputs", name="outputs")
@@ -71,6 +80,15 @@ def _places(services: Services, job: Job) -> dict[str, tuple[str, str]]:
             raise NotFound(f"no site has output {dataset} any more")
         places[dataset.name] = (replica.site, replica.path)
     return places
+
+
+async def _tail(chunks: AsyncIterator[bytes], lines: int) -> AsyncGenerator[bytes, None]:
+    """The last lines; no more than MOST_TAIL_BYTES of them."""
+    kept = b""
+    async for chunk in chunks:
+        kept = (kept + chunk)[-MOST_TAIL_BYTES:]
+    parts = kept.splitlines(keepends=True)
+    yield b"".join(parts[len(parts) - lines :] if lines < len(parts) else parts)
 
 
 async def _from_site(request: web.Request, chunks: AsyncIterator[bytes], content_type: str) -> web.StreamResponse:

@@ -89,7 +89,7 @@ def pinned(world: World, bodies: Sequence[JobBody]) -> list[NewJob]:
             faults.append(Fault(f"{where}tenant", f"{body.tenant}, but {tenant} before: send each tenant's jobs apart"))
             continue
         try:
-            jobs.append(NewJob(*job_of(body, resolve)))
+            jobs.append(NewJob(*job_of(body, resolve), body.labels))
         except Invalid as error:
             faults += [Fault(f"{where}{fault.field}", fault.message) for fault in error.faults]
     if faults:

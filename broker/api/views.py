@@ -14,7 +14,7 @@ Shown = dict[str, Any]
 def new_job_view(wish: Wish) -> Shown:
     """A job that was made just now."""
     shown = {"id": wish.id, "name": wish.name, "tenant": wish.tenant, "phase": Phase.PENDING}
-    return {**shown, "site": None, "attempt": 0, "reason": "", "created_at": wish.created_at}
+    return {**shown, "labels": wish.labels, "site": None, "attempt": 0, "reason": "", "created_at": wish.created_at}
 
 
 def job_view(job: Job, now: float, reason: str = "") -> Shown:
@@ -27,6 +27,7 @@ def job_view(job: Job, now: float, reason: str = "") -> Shown:
         "id": job.id,
         "name": wish.name,
         "tenant": wish.tenant,
+        "labels": wish.labels,
         "phase": state.phase,
         "site": attempt.site if attempt and not is_pending else None,
         "attempt": state.number,

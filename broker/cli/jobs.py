@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from broker.cli.session import Format, Output, Session, ago, print_table, show
+from broker.cli.session import Format, Output, Session, ago, clock_time, print_table, show
 from broker.cli.submitting import bodies_of
 from broker.cli.waiting import JOB_FAILED
-from broker.errors import InConflict
+from broker.errors import InConflict, Invalid
 
 if TYPE_CHECKING:
     from broker.client import Client, Json
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 TIMED_OUT = 6
 
 File = Annotated[Path, typer.Option("--file", "-f", help="Jobs as YAML documents; - for standard input.")]
+Label = Annotated[str | None, typer.Option("--label", "-l", help="Only those with such labels: a=b,c!=d,e,!f.")]
+OneJob = Annotated[str | None, typer.Argument(metavar="ID", help="A job's id, or a name that only it has.")]
+Phases = Annotated[str | None, typer.Option("--phase", help="Those in these phases, with commas between.")]
+Site = Annotated[str | None, typer.Option("--site", help="Those at this site.")]
+Tenant = Annotated[str | None, typer.Option("--tenant", help="Those of this tenant.")]
+Everything = Annotated[bool, typer.Option("--all", help="Every job.")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="A job's id, or a name that only it has.")]
 
 
@@ -41,14 +47,42 @@ def list_jobs(
     phase: Annotated[str | None, typer.Option(help="Only those in this phase.")] = None,
     site: Annotated[str | None, typer.Option(help="Only those at this site.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
+    label: Label = None,
+    name: Annotated[str | None, typer.Option(help="Only those of this name.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only younger ones: epoch seconds, or 2026-01-31T08:00:00Z.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Then go on with what changes.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 100,
     cursor: Annotated[str | None, typer.Option(help="The `next` of the page before.")] = None,
     output: Output = Format.TABLE,
 ) -> None:
     """List jobs, newest first."""
     session: Session = context.obj
-    answer = session.run(lambda client: client.jobs(limit, cursor, phase=phase, site=site, tenant=tenant))
+    narrow = {"phase": phase, "site": site, "tenant": tenant, "label": label, "name": name, "since": since}
+    answer = session.run(lambda client: client.jobs(limit, cursor, **narrow))
     show(answer, output, print_jobs, lambda _: print_jobs(answer, WIDE))
+    if watch:
+        session.run(lambda client: print_changes(client, narrow))
+
+
+def events(
+    context: typer.Context,
+    job: Annotated[str | None, typer.Argument(metavar="ID", help="Of this job; of all, as they happen, when absent.")] = None,
+    phase: Annotated[str | None, typer.Option(help="Only of jobs that come to this phase.")] = None,
+    site: Annotated[str | None, typer.Option(help="Only of those at this site.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only of this tenant's.")] = None,
+    label: Label = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """What happened to a job; or all changes of jobs as they happen, until interrupted."""
+    session: Session = context.obj
+    if job is None:
+        narrow = {"phase": phase, "site": site, "tenant": tenant, "label": label}
+        session.run(lambda client: print_changes(client, narrow))
+        return
+    columns = ("at", "event", "attempt", "site", "words")
+    answer = session.run(lambda client: client.job_events(job))
+    rows = [[clock_time(each[column]) if column == "at" else each[column] for column in columns] for each in answer["items"]]
+    show(answer, output, lambda _: print_table(columns, rows))
 
 
 def why(context: typer.Context, job: JobId, output: Output = Format.TABLE) -> None:
@@ -63,34 +97,71 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the task ends.")] = False,
     task: Annotated[int, typer.Option(min=0, help="Which task of a gang.")] = 0,
     attempt: Annotated[int | None, typer.Option(min=1, help="Which attempt; the last when absent.")] = None,
+    tail: Annotated[int | None, typer.Option(min=0, help="Only so many of the last lines.")] = None,
 ) -> None:
     """Print what a task wrote."""
     session: Session = context.obj
 
     async def copy(client: Client) -> None:
-        async for chunk in client.logs(job, task, attempt, follow=follow):
+        async for chunk in client.logs(job, task, attempt, follow=follow, tail=tail):
             sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
 
     session.run(copy)
 
 
-def cancel(context: typer.Context, job: JobId, output: Output = Format.TABLE) -> None:
-    """Ask for a job's end; `fed wait` tells when it is over."""
-    session: Session = context.obj
-    show(session.run(lambda client: client.cancel(job)), output, lambda answer: print_jobs({"items": [answer]}))
+def cancel(
+    context: typer.Context,
+    job: OneJob = None,
+    label: Label = None,
+    phase: Phases = None,
+    site: Site = None,
+    tenant: Tenant = None,
+    everything: Everything = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Ask for the end of a job, or of all that the filters mean; `fed wait` tells when it is over."""
+    _wish(context.obj, "cancel", job, {"label": label, "phase": phase, "site": site, "tenant": tenant}, everything, output)
 
 
-def hold(context: typer.Context, job: JobId, output: Output = Format.TABLE) -> None:
-    """Keep a job that waits from being placed."""
-    session: Session = context.obj
-    show(session.run(lambda client: client.hold(job)), output, lambda answer: print_jobs({"items": [answer]}))
+def hold(
+    context: typer.Context,
+    job: OneJob = None,
+    label: Label = None,
+    phase: Phases = None,
+    site: Site = None,
+    tenant: Tenant = None,
+    everything: Everything = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Keep a job that waits from being placed, or all that the filters mean."""
+    _wish(context.obj, "hold", job, {"label": label, "phase": phase, "site": site, "tenant": tenant}, everything, output)
 
 
-def release(context: typer.Context, job: JobId, output: Output = Format.TABLE) -> None:
-    """Let a held job be placed."""
-    session: Session = context.obj
-    show(session.run(lambda client: client.hold(job, is_held=False)), output, lambda answer: print_jobs({"items": [answer]}))
+def release(
+    context: typer.Context,
+    job: OneJob = None,
+    label: Label = None,
+    phase: Phases = None,
+    site: Site = None,
+    tenant: Tenant = None,
+    everything: Everything = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Let a held job be placed, or all that the filters mean."""
+    _wish(context.obj, "release", job, {"label": label, "phase": phase, "site": site, "tenant": tenant}, everything, output)
+
+
+def _wish(session: Session, verb: str, job: str | None, narrow: Json, everything: bool, output: Format) -> None:
+    """Of one job or of many, never of both."""
+    is_many = everything or any(narrow.values())
+    if (job is not None) == is_many:
+        raise Invalid(f"which job? Give `fed {verb} ID`, or filters such as -l team=vision, or --all")
+    if job is None:
+        many = session.run(lambda client: client.for_all(verb, **narrow, all=everything))
+        show(many, output, lambda _: print(f"{verb}: {many['changed']} of {many['matched']} jobs"))
+        return
+    show(session.run(lambda client: client.wish(job, verb)), output, lambda answer: print_jobs({"items": [answer]}))
 
 
 def wait(
@@ -162,6 +233,15 @@ def _of(job: Json, column: str) -> object:
         case "created_at":
             return ago(job[column])
     return job.get(column)
+
+
+async def print_changes(client: Client, narrow: Mapping[str, str | None]) -> None:
+    """A line for each change, for ever."""
+    async for event in client.events(None, **narrow):
+        if "reset" in event:
+            print("some changes were missed: see `fed jobs`", file=sys.stderr)
+            continue
+        print(" ".join(str(event[name]) for name in ("job", "name", "phase", "site", "reason") if event[name]), flush=True)
 
 
 def _print_plans(answers: list[Json]) -> None:

@@ -33,6 +33,7 @@ VERBS: tuple[Callable[..., None], ...] = (
     jobs.plan,
     jobs.why,
     jobs.logs,
+    jobs.events,
     jobs.cancel,
     jobs.hold,
     jobs.release,

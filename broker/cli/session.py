@@ -108,6 +108,11 @@ def ago(at: float | None) -> str:
     return f"{seconds:.0f} s"
 
 
+def clock_time(at: float) -> str:
+    """An epoch second by this machine's clock."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
 def cell(value: object) -> str:
     """A value as a table shows it."""
     if value is None or value == "":

@@ -14,6 +14,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from broker.documents.faults import Where, suggestion
 from broker.sites.layout import OURS
 
+LABEL_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
+LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 VERSION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -125,6 +127,18 @@ def seconds_of(value: Any) -> float:
     return float(value)
 
 
+def _label_name(value: str) -> str:
+    if not LABEL_NAME.fullmatch(value):
+        raise ValueError("use 1 to 63 letters, digits, '.', '_', '/' and '-', a letter or digit first and last")
+    return value
+
+
+def _label_value(value: str) -> str:
+    if not LABEL_VALUE.fullmatch(value):
+        raise ValueError("use up to 63 letters, digits, '.', '_' and '-', a letter or digit first and last")
+    return value
+
+
 def _environment_name(value: str) -> str:
     if not ENVIRONMENT_NAME.fullmatch(value):
         raise ValueError("use letters, digits and '_', not beginning with a digit")
@@ -164,7 +178,10 @@ Path = Annotated[str, AfterValidator(_path)]
 StorageUrl = Annotated[str, AfterValidator(_storage_url)]
 Duration = Annotated[float, BeforeValidator(seconds_of)]
 """Seconds."""
+LabelName = Annotated[str, AfterValidator(_label_name)]
+LabelValue = Annotated[str, AfterValidator(_label_value)]
 EnvironmentName = Annotated[str, AfterValidator(_environment_name)]
+Labels = Annotated[dict[LabelName, LabelValue], Field(max_length=100)]
 Environment = Annotated[dict[EnvironmentName, Argument], Field(max_length=1_000)]
 Names = Annotated[list[Name], BeforeValidator(_one_or_more), Field(max_length=MOST_ITEMS)]
 Texts = Annotated[list[Text], BeforeValidator(_one_or_more), Field(max_length=MOST_ITEMS)]

@@ -21,6 +21,7 @@ from broker.documents.fields import (
     Cpus,
     Duration,
     Environment,
+    Labels,
     Name,
     Names,
     Positive,
@@ -183,6 +184,7 @@ class JobBody(Body):
     retry: RetryBody = RetryBody()
     priority: Annotated[int, Field(ge=0, le=1_000_000)] = 50
     env: Environment = {}
+    labels: Labels = {}
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:

@@ -188,6 +188,8 @@ class Wish:
     cancel: Ask | None = None
     hold: Ask | None = None
     stop: Stop | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """The user's own words, to find it by. Placement does not see them."""
 
 
 @dataclass(frozen=True, slots=True)

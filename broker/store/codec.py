@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from broker.jobs.model import JobSpec, JobState, Wish
-from broker.records import Booking, Holder, LinkStatus, Member, Restore, SiteStatus, Submission, Tenant, Unresolved
+from broker.records import Booking, Holder, LinkStatus, Member, PageKey, Restore, SiteStatus, Submission, Tenant, Unresolved
 from broker.store import keys
 from topology.dataset import Dataset, Replica
 from topology.link import Link
@@ -42,6 +42,7 @@ TYPES: Mapping[str, type[Any]] = {
     keys.LEADER: Holder,
     keys.OWNERS: Holder,
     keys.RESTORE: Restore,
+    keys.PAGE_KEY: PageKey,
 }
 """What each kind of record holds."""
 

@@ -139,3 +139,16 @@ def test_the_topology_is_drawn(fed, tmp_path):
     assert drawn.count("<circle") == 2
     assert "ams:fra" in fed("topology").out
     assert json.loads(fed("topology", "-o", "json").out)["links"][0]["name"] == "ams:fra"
+
+
+def test_jobs_with_a_label_are_listed_held_and_cancelled_together(fed):
+    big = ("--site", "ams", "--cpus", "99", "--set", "labels: {of: us}")
+    made = fed("submit", "--count", "2", *big, "-o", "json", "--", "sleep").json
+    ids = sorted(job["id"] for job in made["items"])
+    assert sorted(fed("jobs", "-l", "of=us", "-o", "name").out.split()) == ids
+    assert fed("hold", "-l", "of=us").out == "hold: 2 of 2 jobs\n"
+    assert fed("cancel", "-l", "of=us,!other", "--phase", "pending").out == "cancel: 2 of 2 jobs\n"
+    assert fed("cancel").code == fed("cancel", ids[0], "--all").code == fed("jobs", "-l", "a=b=c").code == 2
+    said = fed("events", ids[0]).out
+    assert "submitted" in said
+    assert "cancel asked" in said
