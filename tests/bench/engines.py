@@ -43,6 +43,8 @@ CONFIGS = Path(__file__).parents[2] / "configs" / "engines"
 UP_S = 60.0
 LOOK_S = 0.5
 """How often we ask the broker whether all is over; what counts is what it stored."""
+SEEN = 5
+"""Listings until the broker surely knows that direct jobs are gone: it lists an idle site four times less often."""
 OVER = ("succeeded", "failed", "cancelled")
 
 
@@ -217,6 +219,7 @@ async def measure(site: str, started: Started, connect: Callable[[], Direct], gi
         await until_up(client)
         await brokered(client, 8)  # both are warm: programs are in memory, connections open
         await straight(direct, 8, given.every)
+        await settled(direct, given.every)
         alone = await singles(client, given.singles)
         waits = acknowledged(alone, "posted_at")
         print(f"POST to acknowledged, one at a time, {given.singles} jobs: {spread(waits)}", flush=True)
@@ -224,7 +227,7 @@ async def measure(site: str, started: Started, connect: Callable[[], Direct], gi
         for number in range(given.pairs):
             took: dict[str, float] = {}
             for side in ("direct", "broker") if number % 2 == 0 else ("broker", "direct"):
-                await direct.clear()
+                await settled(direct, given.every)
                 if side == "direct":
                     took[side] = await straight(direct, given.jobs, given.every)
                 else:
@@ -238,6 +241,12 @@ async def measure(site: str, started: Started, connect: Callable[[], Direct], gi
     print(f"added per job: median {median(added):.1f} ms, {min(added):.1f} to {max(added):.1f}")
     print(f"POST to acknowledged, in bulks of {given.jobs} that wait for room: {spread(acknowledged(bulks, 'posted_at'))}")
     print(f"of it from placed to acknowledged: {spread(acknowledged(bulks, 'placed_at'))}")
+
+
+async def settled(direct: Direct, every_s: float) -> None:
+    """What is over is removed, and the broker has seen that the site is empty."""
+    await direct.clear()
+    await asyncio.sleep(SEEN * every_s)
 
 
 async def until_up(client: Client) -> None:
