@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession, TCPConnector, web
 
 from adapters.kinds import open_adapter
+from broker.access import Tokens, TokensError, is_private
 from broker.api.app import api
 from broker.api.services import Services
 from broker.clock import Clock, SystemClock
@@ -44,6 +45,7 @@ from broker.store.ledger import Ledger
 from broker.store.mirror import Mirror
 from broker.store.vitals import Vitals
 from broker.submission import Submissions
+from broker.tls import Identity, trusting
 from broker.world import World
 
 log = logging.getLogger(__name__)
@@ -80,10 +82,11 @@ async def running_broker(
     Raises SettingsError, StoreError, and OSError for a port that is taken.
     """
     clock = clock or SystemClock()
-    token = read_secret(settings.token_file) if settings.token_file else None
+    tokens = _tokens(settings, clock)
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(_listener(settings))
-        url = settings.url or f"http://{settings.listen.host}:{listener.getsockname()[1]}"
+        scheme = "https" if settings.tls else "http"
+        url = settings.url or f"{scheme}://{settings.listen.host}:{listener.getsockname()[1]}"
         records = store if store is not None else await stack.enter_async_context(_store(settings, clock))
         mirror = Mirror(records, Keys(settings.federation), clock)
         context = Context(settings, clock, World(mirror), Ledger(records, mirror), Metrics())
@@ -95,11 +98,11 @@ async def running_broker(
         loops["vitals"] = vitals.run
         await stack.enter_async_context(_running(loops, context))
         await stack.enter_async_context(_member(members, context))
-        peers = await stack.enter_async_context(ClientSession())
+        peers = await stack.enter_async_context(ClientSession(connector=_connector(settings)))
         submissions = Submissions(context, records, vitals)
         feed = Feed(context.world)
-        services = Services(context, records, vitals, members, submissions, registry, planner, feed, peers, token)
-        await stack.enter_async_context(_serving(services, listener))
+        services = Services(context, records, vitals, members, submissions, registry, planner, feed, peers, tokens)
+        await stack.enter_async_context(_serving(services, listener, settings))
         yield Broker(url, context, members, records)
         log.info("stopping: what is under way is brought to its end, rights are handed over")
 
@@ -136,6 +139,19 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
+def _tokens(settings: Settings, clock: Clock) -> Tokens | None:
+    if settings.token_file is None:
+        return None
+    path = Path(settings.token_file)
+    try:
+        tokens = Tokens(path, clock)
+        if settings.is_production and not is_private(path):
+            raise SettingsError(f"token_file: others can read {path}: chmod 600 it")
+    except TokensError as error:
+        raise SettingsError(f"token_file: {error}") from error
+    return tokens
+
+
 def _listener(settings: Settings) -> socket.socket:
     """The socket, bound before anything else is begun: a port that is taken should stop us at once."""
     host, port = settings.listen.host, settings.listen.port
@@ -157,7 +173,7 @@ async def _store(settings: Settings, clock: Clock) -> AsyncIterator[Store]:
                 raise SettingsError("data_dir: name a directory for an embedded etcd, or etcd.endpoints of one that is there")
             embedded = embedded_etcd(
                 Path(settings.data_dir),
-                production=settings.production,
+                production=settings.is_production,
                 quota_bytes=settings.quota_bytes,
                 keep_revisions=settings.keep_history_revisions,
                 clock=clock,
@@ -220,15 +236,23 @@ def _version() -> str:
 
 
 @asynccontextmanager
-async def _serving(services: Services, listener: socket.socket) -> AsyncIterator[None]:
+async def _serving(services: Services, listener: socket.socket, settings: Settings) -> AsyncIterator[None]:
     """The endpoint: on leaving, no new requests, and those under way have DRAIN_S."""
+    identity = Identity(settings.tls, services.context.clock) if settings.tls else None
     runner = web.AppRunner(api(services), access_log=None, shutdown_timeout=DRAIN_S, handler_cancellation=True)
     await runner.setup()
     try:
-        await web.SockSite(runner, listener).start()
-        yield
+        await web.SockSite(runner, listener, ssl_context=identity.context if identity else None).start()
+        async with _running({"certificate": identity.follow} if identity else {}, services.context):
+            yield
     finally:
         await runner.cleanup()
+
+
+def _connector(settings: Settings) -> TCPConnector:
+    """To other members: their certificates are of the authority that the settings name, else of one that the machine trusts."""
+    authority = settings.tls.ca_file if settings.tls else None
+    return TCPConnector(ssl=trusting(authority) if authority else True)
 
 
 @asynccontextmanager

@@ -15,13 +15,23 @@ import asyncio
 import io
 import json
 import secrets
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
-from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, InvalidURL, NonHttpUrlClientError
+from aiohttp import (
+    ClientError,
+    ClientResponse,
+    ClientSession,
+    ClientSSLError,
+    ClientTimeout,
+    InvalidURL,
+    NonHttpUrlClientError,
+    TCPConnector,
+)
 
 from broker.errors import BY_STATUS, Fault, FedError, Invalid, NoAnswer, Unavailable
 
@@ -43,14 +53,20 @@ class TimedOut(Exception):
 class Client:
     """One endpoint of a federation. Raises what `broker.errors` draws."""
 
-    def __init__(self, url: str = DEFAULT_URL, token: str | None = None, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self, url: str = DEFAULT_URL, token: str | None = None, patience_s: float = PATIENCE_S, ca_file: str | None = None
+    ) -> None:
+        """`ca_file` holds the authority of the endpoint's certificate, where the machine does not trust it by itself."""
+        self._ca_file = ca_file
         self.url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._patience_s = patience_s
         self._session: ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = ClientSession(headers=self._headers, timeout=ClientTimeout(total=ANSWER_S))
+        context = _trusting(self._ca_file) if self._ca_file else True
+        connector = TCPConnector(ssl=context)
+        self._session = ClientSession(headers=self._headers, timeout=ClientTimeout(total=ANSWER_S), connector=connector)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -239,6 +255,8 @@ class Client:
                 return await once()
             except Unavailable as error:
                 failure = error
+            except ClientSSLError as error:
+                raise NoAnswer(f"{self.url}: not to be trusted ({error}): is FED_CA its authority?") from error
             except (InvalidURL, NonHttpUrlClientError) as error:
                 raise Invalid(f"{self.url} is no endpoint's URL: give one such as {DEFAULT_URL}") from error
             except (ClientError, ConnectionError, TimeoutError, ValueError) as error:
@@ -256,11 +274,17 @@ class Client:
         return self._session
 
 
-def run(url: str, token: str | None, action: Callable[[Client], Awaitable[T]], patience_s: float = PATIENCE_S) -> T:
+def run(
+    url: str,
+    token: str | None,
+    action: Callable[[Client], Awaitable[T]],
+    patience_s: float = PATIENCE_S,
+    ca_file: str | None = None,
+) -> T:
     """`action` with a client, for callers without a loop."""
 
     async def main() -> T:
-        async with Client(url, token, patience_s) as client:
+        async with Client(url, token, patience_s, ca_file) as client:
             return await action(client)
 
     return asyncio.run(main())
@@ -299,6 +323,13 @@ async def _check(response: ClientResponse) -> None:
 def _body(content: bytes | None) -> io.BytesIO | None:
     """Sent in pieces, so that a large one does not hold the loop."""
     return None if content is None else io.BytesIO(content)
+
+
+def _trusting(ca_file: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise Invalid(f"{ca_file}: holds no certificate of an authority: {error}") from error
 
 
 def _text(number: int | None) -> str | None:

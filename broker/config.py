@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -51,6 +51,18 @@ class Etcd(BaseModel):
     password_file: str | None = None
 
 
+class Tls(BaseModel):
+    """The certificate that the endpoint shows."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cert_file: str
+    """With the chain, as PEM. Taken anew when it changes."""
+    key_file: str
+    ca_file: str | None = None
+    """The authority of the other brokers' certificates; those that the machine trusts when absent."""
+
+
 class KeepFinished(BaseModel):
     """How long finished jobs stay: the older ones go when either bound is passed."""
 
@@ -70,12 +82,14 @@ class Settings(BaseModel):
     url: str | None = None
     """Where other brokers of the federation reach this endpoint; from `listen` when absent."""
     token_file: str | None = None
-    """A file with the token that every request must bear. Needed to listen beyond this machine."""
+    """A file of tokens, one of which every request must bear: `fed token new` makes it. Needed to listen beyond this machine."""
+    tls: Tls | None = None
     data_dir: str | None = None
     """Where an embedded etcd keeps its files."""
     etcd: Etcd = Etcd()
-    production: bool = False
-    """Whether an embedded etcd that can lose writes in a crash is refused, and not only warned of."""
+    mode: Literal["development", "production"] = "development"
+    """In production what is unsafe is refused, and not only warned of: no tokens, no TLS beyond this machine, tokens that others
+    can read, an embedded etcd that can lose writes in a crash."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     lease_ttl_s: float = Field(default=3.0, ge=2.0)
     plan_interval_s: float = Field(default=1.0, gt=0)
@@ -95,10 +109,26 @@ class Settings(BaseModel):
     admission_share: float = Field(default=0.8, gt=0, le=1)
     """Above this share of the store's quota new jobs are answered 429."""
 
+    @property
+    def is_production(self) -> bool:
+        """Whether what is unsafe is refused."""
+        return self.mode == "production"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_old_names(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "production" in given:
+            raise ValueError("production: write `mode: production`")
+        return given
+
     @model_validator(mode="after")
     def _is_guarded(self) -> Settings:
         if not self.listen.is_loopback and self.token_file is None:
             raise ValueError(f"listen.host: others can reach {self.listen.host}; set token_file, or listen on 127.0.0.1")
+        if self.is_production and self.token_file is None:
+            raise ValueError("token_file: a broker in production wants tokens: `fed token new --file F` makes the file")
+        if self.is_production and self.tls is None and not self.listen.is_loopback:
+            raise ValueError("tls: a broker in production that others can reach wants it: set tls.cert_file and tls.key_file")
         return self
 
 

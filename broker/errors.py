@@ -4,6 +4,7 @@
 FedError
 ├── Invalid          422   what was sent is wrong: each fault names its field and the cure
 ├── Unauthorized     401   no token, or not the right one
+├── Forbidden        403   the token does not allow it
 ├── NotFound         404   nothing of that name
 ├── InConflict       409   it contradicts what is stored, or somebody still uses it
 ├── TooLarge         413   more than one request may hold
@@ -64,6 +65,13 @@ class Unauthorized(FedError):
     title = "not authorized"
 
 
+class Forbidden(FedError):
+    """The token does not allow it."""
+
+    status = 403
+    title = "not allowed"
+
+
 class NotFound(FedError):
     """Nothing of that name."""
 
@@ -105,5 +113,6 @@ class NoAnswer(FedError):
     title = "the endpoint does not answer"
 
 
-BY_STATUS = {kind.status: kind for kind in (Invalid, Unauthorized, NotFound, InConflict, TooLarge, TooMany, Unavailable)}
+KINDS = (Invalid, Unauthorized, Forbidden, NotFound, InConflict, TooLarge, TooMany, Unavailable)
+BY_STATUS = {kind.status: kind for kind in KINDS}
 """The errors that an answer's status stands for."""

@@ -11,6 +11,8 @@ from broker.api.errors import errors_to_problems
 from broker.api.services import SERVICES, Services
 from broker.errors import Unavailable
 
+MODULES = (submit, jobs, wishes, events, explain, streams, resources, sites, topology, health)
+"""Whose routes it has."""
 BODY_BYTES = 8 * 2**20
 """The largest request."""
 
@@ -19,7 +21,7 @@ def api(services: Services) -> web.Application:
     """The application. Handlers find `services` under `SERVICES`."""
     app = web.Application(client_max_size=BODY_BYTES, middlewares=[errors_to_problems, check_caller, wait_for_records])
     app[SERVICES] = services
-    for module in (submit, jobs, wishes, events, explain, streams, resources, sites, topology, health):
+    for module in MODULES:
         app.add_routes(module.routes)
     return app
 

@@ -1,48 +1,107 @@
-"""Who may call. One token for all, from `token_file`; without it, whoever is on this machine.
+"""Who calls, and whether they may. Callers show a token of `token_file`; without one, they are whoever is on this machine.
 
 A browser on this machine is not whoever is on this machine: pages from elsewhere must not reach the endpoint through it. So,
-without a token, requests must name this host, and none may come from another origin.
+without tokens, requests must name this host, and none may come from another origin.
 """
 
 from __future__ import annotations
 
-import hmac
+from typing import Any
 from urllib.parse import urlsplit
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
+from broker.access import LOCAL, Caller, Role, Tokens
+from broker.api.rights import LEAST, WITHOUT_TENANT
 from broker.api.services import SERVICES
 from broker.config import is_loopback
-from broker.errors import Unauthorized
+from broker.errors import Forbidden, Unauthorized
+from broker.jobs.model import DEFAULT_TENANT
 
 OPEN = frozenset({"/healthz", "/readyz"})
+CALLER = web.RequestKey("caller", Caller)
 
 
 @web.middleware
 async def check_caller(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Around all handlers: raises Unauthorized."""
-    token = request.app[SERVICES].token
+    """Around all handlers: raises Unauthorized and Forbidden."""
     if request.path in OPEN:
         return await handler(request)
-    if token is None:
+    services = request.app[SERVICES]
+    if services.tokens is None:
         _check_origin(request)
+        request[CALLER] = LOCAL
     else:
-        _check_token(request, token)
+        request[CALLER] = _bearer(request, services.tokens)
+        _check_role(request, request[CALLER])
     return await handler(request)
+
+
+def caller(request: web.Request) -> Caller:
+    """Who asks."""
+    return request[CALLER]
 
 
 def caller_of(request: web.Request) -> str:
     """Who asks, for the records."""
-    return "admin" if request.app[SERVICES].token else "local"
+    return caller(request).name
 
 
-def _check_token(request: web.Request, token: str) -> None:
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+def sees(request: web.Request, tenant: str) -> bool:
+    """Whether what belongs to a tenant is this caller's to see."""
+    return caller(request).tenant in (None, tenant)
+
+
+def tenant_asked(request: web.Request, named: str | None) -> str | None:
+    """The tenant that a request is about: the one that is named, else the caller's own; None for all. Raises Forbidden for one
+    that is not the caller's."""
+    own = caller(request).tenant
+    if own and named not in (None, "", own):
+        raise Forbidden(f"your token is of tenant {own}, and this is about {named}")
+    return named or own
+
+
+def with_tenant(request: web.Request, plain: Any) -> Any:
+    """What was sent, of the caller's own tenant where it names none. Raises Forbidden where it names another's."""
+    if not isinstance(plain, dict):
+        return plain
+    own = caller(request).tenant
+    if own is None:
+        return plain
+    named = plain.get("tenant", own)
+    if isinstance(named, str):
+        tenant_asked(request, named)
+    return {**plain, "tenant": named}
+
+
+def default_tenant(request: web.Request) -> str:
+    """Whose a name is that no tenant is given with."""
+    return caller(request).tenant or DEFAULT_TENANT
+
+
+def _bearer(request: web.Request, tokens: Tokens) -> Caller:
+    scheme, _, given = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
     if not given:
         raise Unauthorized("this endpoint wants a token: set FED_TOKEN, or send `Authorization: Bearer TOKEN`")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
-        raise Unauthorized("not the token of this endpoint")
+    found = tokens.caller_of(given.strip()) if scheme.lower() == "bearer" else None
+    if found is None:
+        request.app[SERVICES].context.metrics.refused_logins.inc()
+        raise Unauthorized("not a token of this endpoint, or one that has expired: ask an admin for a new one")
+    return found
+
+
+def _check_role(request: web.Request, who: Caller) -> None:
+    resource = request.match_info.route.resource
+    if resource is None:  # no such route: that is told as for everybody
+        return
+    method = hdrs.METH_GET if request.method == hdrs.METH_HEAD else request.method
+    route = f"{method} {resource.canonical}"
+    least = LEAST.get(route, Role.ADMIN)
+    if not who.role.may(least):
+        raise Forbidden(f"this wants role {least}, and {who.name} is {who.role}")
+    if who.tenant and route in WITHOUT_TENANT:
+        raise Forbidden(f"this tells of all tenants, and {who.name} is of {who.tenant}")
 
 
 def _check_origin(request: web.Request) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from broker.api.auth import sees, tenant_asked
 from broker.api.changes import catch_up
 from broker.api.services import SERVICES, Services
 from broker.errors import Fault, InConflict, Invalid, NotFound
@@ -21,10 +22,11 @@ async def job_of_request(request: web.Request) -> Job:
     InConflict."""
     services = request.app[SERVICES]
     name = request.match_info["job"]
-    job = _known(services, name, request.query.get("tenant"))
+    tenant = tenant_asked(request, request.query.get("tenant"))
+    job = _known(services, name, tenant)
     if job is None and await catch_up(services, services.context.world.mirror.keys.of(kinds.WISHES, name)):
-        job = _known(services, name, None)
-    if job is None:
+        job = _known(services, name, tenant)
+    if job is None or not sees(request, job.wish.tenant):
         raise NotFound(f"no job has the id or name {name}")
     return job
 
@@ -33,14 +35,14 @@ def _known(services: Services, name: str, tenant: str | None) -> Job | None:
     world = services.context.world
     if name in world.jobs:
         return world.jobs[name]
-    if name in world.frozen:
+    if name in world.frozen and tenant is None:
         raise InConflict(f"a record of job {name} cannot be read, so it is left alone: {world.frozen[name]}")
     tenants = [tenant] if tenant else {DEFAULT_TENANT, *world.tenants}
     found = [job for owner in tenants for job in world.names.get((owner, name), ())]
     if len(found) > 1:
         raise InConflict(f"{len(found)} jobs are named {name}: use an id, such as {max(found)} for the newest")
     if not found and len(name) >= LEAST_SUFFIX:
-        found = [job for job in world.ids if job.endswith(name)]
+        found = [job for job in world.ids if job.endswith(name) and tenant in (None, world.jobs[job].wish.tenant)]
         if len(found) > 1:
             raise InConflict(f"the ids of {len(found)} jobs end in {name}: give more of it, such as {max(found)} for the newest")
     return world.jobs[found[0]] if found else None

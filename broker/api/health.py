@@ -38,6 +38,7 @@ async def show_health(request: web.Request) -> web.Response:
             "me": services.members.me.id,
             "lease_remaining_s": services.members.remaining_s(),
             "paused": _pause(world),
+            "tokens": services.tokens.objection if services.tokens else "",
             "unreadable_jobs": dict(world.frozen),
             "unwritable": dict(services.context.ledger.rejected),
         }

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from broker.api.finding import job_of_request, whole_number
 from broker.api.pages import last_of, token_of
-from broker.api.selecting import FILTERS, newest, selector_of
+from broker.api.selecting import FILTERS, narrowed, newest, selector_of
 from broker.api.services import SERVICES, Services, answer
 from broker.api.views import Shown, job_view
 from broker.documents import body_of
@@ -29,7 +29,8 @@ async def list_jobs(request: web.Request) -> web.Response:
     filters = {name: request.query[name] for name in FILTERS if name in request.query}
     cursor = request.query.get("cursor")
     before = await last_of(services, cursor, filters) if cursor is not None else None
-    found = list(islice(newest(services.context.world, selector_of(filters), before), limit + 1))
+    selector = narrowed(request, selector_of(filters))
+    found = list(islice(newest(services.context.world, selector, before), limit + 1))
     further = await token_of(services, found[limit - 1].id, filters) if len(found) > limit else None
     return answer({"items": [shown(services, job) for job in found[:limit]], "next": further})
 

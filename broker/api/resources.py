@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from broker.api.bodies import body_of_request, check_name
+from broker.api.auth import default_tenant, sees, tenant_asked, with_tenant
+from broker.api.bodies import body_of_request, check_name, raw_of
 from broker.api.changes import fresh, remove, save_all, update
 from broker.api.finding import newest
 from broker.api.health import site_health
@@ -17,6 +18,7 @@ from broker.api.services import SERVICES, Services, answer
 from broker.api.uses import check_dataset_unused, check_site_idle, check_site_unused, check_tenant_unused, datasets_at
 from broker.api.views import Shown
 from broker.documents import DatasetBody, LinkBody, SiteBody, TenantBody, body_of, dataset_of, link_of, site_of, tenant_of
+from broker.documents.reading import check, load_json
 from broker.errors import Fault, InConflict, Invalid, NotFound
 from broker.jobs.model import DEFAULT_TENANT
 from broker.records import Tenant
@@ -69,7 +71,7 @@ async def put_link(request: web.Request) -> web.Response:
 async def put_dataset(request: web.Request) -> web.Response:
     """A version never changes; replicas are added to those that are known."""
     services = request.app[SERVICES]
-    body = await body_of_request(request, DatasetBody)
+    body = check(DatasetBody, with_tenant(request, load_json(await raw_of(request))))
     world = services.context.world
     if request.match_info["name"] not in (body.name, f"{body.name}@{body.version}"):
         check_name(request, f"{body.name}@{body.version}")
@@ -122,14 +124,16 @@ async def list_datasets(request: web.Request) -> web.Response:
     """All of them with their replicas; `tenant` narrows it."""
     services, tenant = request.app[SERVICES], request.query.get("tenant")
     found = sorted(services.context.world.datasets.items())
-    return _listed(_dataset_view(services, dataset) for name, dataset in found if tenant in (None, name.tenant))
+    shown = (dataset for name, dataset in found if tenant in (None, name.tenant) and _reads(request, name.tenant))
+    return _listed(_dataset_view(services, dataset) for dataset in shown)
 
 
 @routes.get("/v1/tenants")
 async def list_tenants(request: web.Request) -> web.Response:
     """All of them; `default` is always there."""
     services = request.app[SERVICES]
-    return _listed(_tenant_view(services, tenant) for _, tenant in sorted(_tenants(services.context.world).items()))
+    found = [tenant for name, tenant in sorted(_tenants(services.context.world).items()) if sees(request, name)]
+    return _listed(_tenant_view(services, tenant) for tenant in found)
 
 
 @routes.get("/v1/sites/{name}")
@@ -157,7 +161,10 @@ async def show_dataset(request: web.Request) -> web.Response:
 async def show_tenant(request: web.Request) -> web.Response:
     """One tenant."""
     services = request.app[SERVICES]
-    return answer(_tenant_view(services, _one(_tenants(services.context.world), "tenant", request)))
+    tenant = _one(_tenants(services.context.world), "tenant", request)
+    if not sees(request, tenant.name):
+        raise NotFound(f"no tenant is named {tenant.name}")
+    return answer(_tenant_view(services, tenant))
 
 
 @routes.delete("/v1/sites/{name}")
@@ -191,6 +198,7 @@ async def delete_dataset(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     world, keys = services.context.world, services.context.world.mirror.keys
     dataset = _dataset_id(world, request)
+    tenant_asked(request, dataset.tenant)
     check_dataset_unused(world, dataset)
     await _taken_away(services, dataset)
     await remove(services, [keys.replica(dataset, site) for site in world.replicas.get(dataset, ())])
@@ -280,12 +288,17 @@ def _one(table: Mapping[str, T], what: str, request: web.Request) -> T:
     return table[name]
 
 
+def _reads(request: web.Request, tenant: str) -> bool:
+    """Whether the datasets of a tenant are the caller's to read: the own, and those of the default tenant, which is for all."""
+    return tenant == DEFAULT_TENANT or sees(request, tenant)
+
+
 def _dataset_id(world: World, request: web.Request) -> DatasetId:
     """The version that the path names, or the newest. Raises NotFound."""
     name, _, version = request.match_info["name"].partition("@")
-    tenant = request.query.get("tenant", DEFAULT_TENANT)
+    tenant = request.query.get("tenant", default_tenant(request))
     found = newest(world, tenant, name) if not version else DatasetId(tenant, name, version)
-    if found is None or (found not in world.datasets and not world.replicas.get(found)):
+    if found is None or not _reads(request, tenant) or (found not in world.datasets and not world.replicas.get(found)):
         raise NotFound(f"tenant {tenant} has no dataset {request.match_info['name']}")
     return found
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 
+from aiohttp import web
+
+from broker.api.auth import tenant_asked
 from broker.documents.fields import LABEL_NAME, LABEL_VALUE
 from broker.errors import Fault, Invalid
 from broker.jobs.model import Phase
@@ -63,6 +66,11 @@ def selector_of(given: Mapping[str, str]) -> Selector:
         labels=tuple(_terms(given.get("label", ""))),
         since=_since(given.get("since", "")),
     )
+
+
+def narrowed(request: web.Request, selector: Selector) -> Selector:
+    """No more than the caller may see. Raises Forbidden for another tenant's."""
+    return replace(selector, tenant=tenant_asked(request, selector.tenant) or "")
 
 
 def newest(world: World, selector: Selector, before: str | None = None) -> Iterator[Job]:

@@ -11,6 +11,7 @@ from aiohttp import ClientSession, web
 from pydantic_core import to_json
 
 from adapters.base import Check, SiteAdapter
+from broker.access import Tokens
 from broker.context import Context
 from broker.feed import Feed
 from broker.jobs.model import Shape
@@ -54,8 +55,8 @@ class Services:
     feed: Feed
     peers: ClientSession
     """For what another member must answer."""
-    token: str | None = None
-    """What every request must bear; None leaves the endpoint to all on this machine."""
+    tokens: Tokens | None = None
+    """What requests must bear one of; None leaves the endpoint to all on this machine."""
 
 
 SERVICES = web.AppKey("services", Services)

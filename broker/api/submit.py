@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
 from aiohttp import web
 from pydantic import Field
 
-from broker.api.auth import caller_of
-from broker.api.bodies import body_of_request, hash_of, raw_of
+from broker.api.auth import caller_of, with_tenant
+from broker.api.bodies import hash_of, raw_of
 from broker.api.explain import explained, explanation_view
 from broker.api.finding import newest
 from broker.api.jobs import shown
@@ -48,7 +48,7 @@ async def submit_jobs(request: web.Request) -> web.Response:
     raw = await raw_of(request)
     plain = load_json(raw)
     is_bulk = isinstance(plain, dict) and "jobs" in plain
-    bodies = check(JobsBody, plain).jobs if is_bulk else [check(JobBody, plain)]
+    bodies = check(JobsBody, _of_tenant(request, plain)).jobs if is_bulk else [check(JobBody, with_tenant(request, plain))]
     jobs = pinned(services.context.world, bodies)
     wishes = await services.submissions.create(Request(bodies[0].tenant, caller_of(request), jobs, hash_of(raw), key))
     warnings = _warnings(services, [job.spec for job in jobs])
@@ -65,10 +65,15 @@ async def submit_jobs(request: web.Request) -> web.Response:
 async def plan_job(request: web.Request) -> web.Response:
     """Where a job would go now, and why: a verdict on each site. Nothing is stored."""
     services = request.app[SERVICES]
-    job = pinned(services.context.world, [await body_of_request(request, JobBody)])[0]
+    job = pinned(services.context.world, [check(JobBody, with_tenant(request, load_json(await raw_of(request))))])[0]
     shape = shape_of(job.spec, JobState(""))
     warnings = _warnings(services, [job.spec])
     return answer({"name": job.name, **explanation_view(explained(services, shape)), "warnings": warnings})
+
+
+def _of_tenant(request: web.Request, plain: dict[str, Any]) -> dict[str, Any]:
+    jobs = plain["jobs"]
+    return {**plain, "jobs": [with_tenant(request, job) for job in jobs]} if isinstance(jobs, list) else plain
 
 
 def pinned(world: World, bodies: Sequence[JobBody]) -> list[NewJob]:

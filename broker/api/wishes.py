@@ -15,7 +15,7 @@ from broker.api.bodies import body_of_request
 from broker.api.changes import update
 from broker.api.finding import job_of_request
 from broker.api.jobs import shown
-from broker.api.selecting import newest, selector_of
+from broker.api.selecting import narrowed, newest, selector_of
 from broker.api.services import SERVICES, Services, answer
 from broker.documents.fields import Body
 from broker.errors import Fault, InConflict, Invalid, NotFound
@@ -123,10 +123,11 @@ async def _change_all(request: web.Request, change: Change) -> web.Response:
     services = request.app[SERVICES]
     body = await body_of_request(request, ManyBody)
     selector = selector_of({name: value for name, value in body.model_dump().items() if isinstance(value, str)})
+    narrow = narrowed(request, selector)
     if selector.is_empty and not body.all:
         raise Invalid(faults=[Fault("label", "no filter is given: name one, or say `all: true` for every job")])
     ask = Ask(caller_of(request), body.why, services.context.clock.now())
-    meant = [job for job in newest(services.context.world, selector) if not job.state.phase.is_terminal]
+    meant = [job for job in newest(services.context.world, narrow) if not job.state.phase.is_terminal]
     due = [job for job in meant if change(job.wish, ask) != job.wish]
     for first in range(0, len(due), TOGETHER):
         await _write_all(services, due[first : first + TOGETHER], change, ask)

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from broker.cli import federation, jobs, looking, submitting, up
+from broker.cli import federation, jobs, looking, submitting, tokens, up
 from broker.cli.session import Session
 from broker.errors import FedError, Invalid, NoAnswer, NotFound, Unavailable
 
@@ -47,6 +47,7 @@ app.command("jobs")(jobs.list_jobs)
 site = typer.Typer(no_args_is_help=True, help="A site at work: test.")
 site.command("test")(federation.ask_site)
 app.add_typer(site, name="site")
+app.add_typer(tokens.tokens, name="token")
 
 
 @app.callback()
@@ -54,10 +55,11 @@ def options(
     context: typer.Context,
     url: Annotated[str, typer.Option(envvar="FED_URL", help="The endpoint.")] = "http://127.0.0.1:7777",
     token: Annotated[str | None, typer.Option(envvar="FED_TOKEN", help="What the endpoint wants to see.")] = None,
+    ca: Annotated[str | None, typer.Option(envvar="FED_CA", help="A file with the authority of its certificate.")] = None,
     patience: Annotated[float, typer.Option(min=0, help="Seconds to wait for an endpoint that is away.")] = 10.0,
 ) -> None:
     """Options that stand before the verb."""
-    context.obj = Session(url, token, patience)
+    context.obj = Session(url, token, patience, ca)
 
 
 def main() -> None:

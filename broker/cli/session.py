@@ -41,12 +41,13 @@ class Session:
     url: str
     token: str | None
     patience_s: float
+    ca_file: str | None = None
 
     def run(self, action: Callable[[Client], Awaitable[T]]) -> T:
         """`action` with a client of the endpoint."""
         from broker.client import run
 
-        return run(self.url, self.token, action, self.patience_s)
+        return run(self.url, self.token, action, self.patience_s, self.ca_file)
 
 
 def text_of(file: Path) -> str:

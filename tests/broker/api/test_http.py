@@ -10,9 +10,7 @@ from aiohttp import ClientSession
 
 from broker.api import events, explain, health, jobs, resources, sites, streams, submit, topology, wishes
 from broker.api.app import BODY_BYTES
-from broker.client import Client
 from broker.config import Listen, Settings, SettingsError, read_settings
-from broker.errors import Unauthorized
 
 JOB = {"name": "hello", "command": ["true"]}
 
@@ -84,20 +82,6 @@ async def test_a_key_that_is_no_key_is_refused(http):
 async def test_a_page_from_elsewhere_cannot_use_the_browser_of_this_machine(http, headers, status):
     async with http.post("/v1/jobs", data=json.dumps(JOB), headers={"Content-Type": "application/json", **headers}) as response:
         assert response.status == status
-
-
-async def test_with_a_token_only_its_bearer_is_answered(federation, tmp_path):
-    secret = tmp_path / "token"
-    secret.write_text("s3cret\n")
-    async with federation.broker(token_file=str(secret)) as broker:
-        for token in (None, "wrong", "s3cre"):
-            async with Client(broker.url, token) as fed:
-                with pytest.raises(Unauthorized):
-                    await fed.jobs()
-        async with Client(broker.url, "s3cret") as fed:
-            assert (await fed.jobs())["items"] == []
-        async with ClientSession(broker.url) as session, session.get("/healthz") as response:
-            assert response.status == 200
 
 
 def test_an_endpoint_that_others_can_reach_wants_a_token(tmp_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.access import Role, add_token
 from broker.app import running_broker
 from broker.clock import SystemClock
 from broker.config import Listen, Settings
@@ -144,7 +145,9 @@ async def test_a_broker_in_production_does_not_begin_on_such_an_etcd(
     data_dir: Path, old_etcd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(old_etcd.parent), prepend=":")
-    settings = Settings(listen=Listen(port=0), data_dir=str(data_dir), production=True)
+    add_token(data_dir.parent / "tokens", "ops", Role.ADMIN, None, None)
+    tokens = str(data_dir.parent / "tokens")
+    settings = Settings(listen=Listen(port=0), data_dir=str(data_dir), mode="production", token_file=tokens)
     with pytest.raises(EmbeddedError, match=r"3\.5\.3 or later"):
         async with running_broker(settings):
             pass
