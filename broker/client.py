@@ -190,6 +190,10 @@ class Client:
         """Let a site take no new jobs, or take them again."""
         return await self._call("POST", f"/v1/sites/{_part(site)}/{'cordon' if is_cordoned else 'uncordon'}")
 
+    async def drain(self, site: str, finish: bool = False) -> Json:
+        """Let a site take no new jobs and move away what is there; with `finish`, let what runs already come to its end."""
+        return await self._call("POST", f"/v1/sites/{_part(site)}/drain", query={"finish": str(finish).lower()})
+
     async def test(self, site: str) -> Json:
         """Ask each layer of a site now: `{name, checks}`."""
         return await self._call("POST", f"/v1/sites/{_part(site)}/test")
@@ -202,8 +206,16 @@ class Client:
         """Sites, store and members."""
         return await self._call("GET", "/v1/health")
 
+    async def pause(self, why: str = "") -> Json:
+        """Let nothing be placed, anywhere; what is at a site goes on."""
+        return await self._call("POST", "/v1/pause", query={"why": why})
+
+    async def audit(self, limit: int = 100, cursor: str | None = None, **narrow: str | None) -> Json:
+        """Who changed what, newest first: `{items, next}`. `narrow` by who, what, or the beginning of `record`."""
+        return await self._call("GET", "/v1/audit", query={"limit": str(limit), "cursor": cursor, **narrow})
+
     async def resume(self) -> Json:
-        """After a restore of the broker's store, and a look at what it brought back: act again."""
+        """End a pause; after a restore of the broker's store, and a look at what it brought back: act again."""
         return await self._call("POST", "/v1/resume")
 
     async def _call(

@@ -19,6 +19,9 @@ BATCH = 500
 """Deletions at a time."""
 KEEP_SUBMISSIONS_S = 24 * 3600.0
 """How long an idempotency key is remembered."""
+KEEP_AUDIT_S = 90 * 86_400.0
+KEEP_AUDIT = 20_000
+"""So long, and so many, entries of the audit stay."""
 SPEC_GRACE_S = 600.0
 """How long a spec must have been without a job. One that a new job brings is written anew, and the deletion then fails."""
 
@@ -42,7 +45,7 @@ class Housekeeping:
 
     async def turn(self, right: Right) -> None:
         """Delete what has been kept long enough. Raises Fenced and other StoreErrors."""
-        for drafts in (self._finished(), self._submissions(), self._specs()):
+        for drafts in (self._finished(), self._submissions(), self._specs(), self._audit()):
             for start in range(0, len(drafts), BATCH):
                 results = await self._context.ledger.commit(drafts[start : start + BATCH], right.fence)
                 conflicts = sum(isinstance(result, Conflict) for result in results)
@@ -68,6 +71,13 @@ class Housekeeping:
         world, oldest = self._context.world, self._context.clock.now() - KEEP_SUBMISSIONS_S
         old = [names for names, submission in world.submissions.items() if submission.created_at < oldest]
         return [self._erase(world.mirror.keys.of(kinds.SUBMISSIONS, *names)) for names in old]
+
+    def _audit(self) -> list[Draft]:
+        world, keys = self._context.world, self._context.world.mirror.keys
+        oldest = self._context.clock.now() - KEEP_AUDIT_S
+        surplus = set(sorted(world.audit)[: max(len(world.audit) - KEEP_AUDIT, 0)])
+        gone = [name for name, entry in world.audit.items() if name in surplus or entry.at < oldest]
+        return [self._erase(keys.of(kinds.AUDIT, name)) for name in gone]
 
     def _specs(self) -> Sequence[Draft]:
         """Specs that no wish has named for a while. `_unused` forgets one that is used, or was written, since."""

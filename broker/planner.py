@@ -92,6 +92,8 @@ class Planner:
         if self._context.world.is_paused:
             return False
         await self._cancel_asked(right)
+        if self._context.world.pause is not None:
+            return False
         given, ids = self.snapshots.take(self._context.clock.now())
         made = await self._runner(given) if given.classes else Plan()
         self.reasons = made.passed

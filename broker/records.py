@@ -140,6 +140,26 @@ class Holder:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """An operator wants nothing to be placed. There while it lasts."""
+
+    ask: Ask
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Somebody changed a record, or many alike. Written in the transaction of the change, never changed, and deleted only by age
+    and count. `before` and `after` are the record's JSON; None for one that was, or is, not there."""
+
+    at: float
+    who: str
+    what: str
+    record: str
+    before: str | None = None
+    after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PageKey:
     """What page tokens are signed with, the same for all brokers: written once, by whichever first gives one out."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from broker.jobs.model import JobSpec, JobState, Phase, Shape, Wish, shape_of
-from broker.records import Booking, LinkStatus, Member, Restore, SiteStatus, Submission, Tenant, Unresolved
+from broker.records import Audit, Booking, LinkStatus, Member, Pause, Restore, SiteStatus, Submission, Tenant, Unresolved
 from broker.signals import Signals
 from broker.store import keys as kinds
 from broker.store.mirror import Entry, Mirror
@@ -68,6 +68,10 @@ class World:
         self.submissions: dict[tuple[str, str], Submission] = {}
         self.members: dict[str, Member] = {}
         self.restore: Restore | None = None
+        self.pause: Pause | None = None
+        """Set while an operator wants nothing to be placed."""
+        self.audit: dict[str, Audit] = {}
+        """By id; ids sort by time."""
         self.jobs: dict[str, Job] = {}
         self.frozen: dict[str, str] = {}
         """Jobs with a record that cannot be read, and why: nobody works them."""
@@ -277,6 +281,12 @@ class World:
     def _on_member(self, names: tuple[str, ...], entry: Entry | None) -> None:
         _keep(self.members, names[0], entry)
 
+    def _on_pause(self, names: tuple[str, ...], entry: Entry | None) -> None:
+        self.pause = entry.value if entry else None
+
+    def _on_audit(self, names: tuple[str, ...], entry: Entry | None) -> None:
+        _keep(self.audit, names[0], entry)
+
     def _on_restore(self, names: tuple[str, ...], entry: Entry | None) -> None:
         self.restore = entry.value if entry else None
 
@@ -297,6 +307,8 @@ _HANDLERS = {
     kinds.SUBMISSIONS: World._on_submission,
     kinds.MEMBERS: World._on_member,
     kinds.RESTORE: World._on_restore,
+    kinds.PAUSE: World._on_pause,
+    kinds.AUDIT: World._on_audit,
 }
 
 

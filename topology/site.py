@@ -26,11 +26,18 @@ class Fabric(StrEnum):
 
 
 class Admission(StrEnum):
-    """Whether a site takes new jobs: open; cordoned takes none; draining also moves the running ones away."""
+    """Whether a site takes new jobs: open; cordoned takes none; draining moves away what is there too, and finishing does so but
+    for what already runs."""
 
     OPEN = "open"
     CORDONED = "cordoned"
     DRAINING = "draining"
+    FINISHING = "finishing"
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether jobs that are there are moved away."""
+        return self in (Admission.DRAINING, Admission.FINISHING)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from broker.api import events, explain, health, jobs, resources, sites, streams, submit, topology, wishes
+from broker.api import events, explain, health, jobs, operating, resources, sites, streams, submit, topology, wishes
 from broker.api.auth import OPEN, check_caller
 from broker.api.errors import errors_to_problems
 from broker.api.services import SERVICES, Services
 from broker.errors import Unavailable
 
-MODULES = (submit, jobs, wishes, events, explain, streams, resources, sites, topology, health)
+MODULES = (submit, jobs, wishes, events, explain, streams, resources, sites, topology, health, operating)
 """Whose routes it has."""
 BODY_BYTES = 8 * 2**20
 """The largest request."""

@@ -7,25 +7,28 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from broker.api.services import Services
+from broker.auditing import entry
 from broker.errors import InConflict, TooLarge
 from broker.store import codec
 from broker.store.base import Rejected, Saved
-from broker.store.ledger import Erase, Save
+from broker.store.ledger import Draft, Erase, Save
 
 TRIES = 10
 CATCH_UP_S = 2.0
 
 
-async def update(services: Services, key: str, change: Callable[[Any | None], Any]) -> Any:
-    """Write what `change` makes of the present value (None: absent), and return it. What `change` returns unaltered is not
-    written. `change` may raise, and is called again when somebody else was quicker. Raises InConflict and TooLarge."""
-    entry = services.context.world.mirror.entries.get(key)
-    value, revision = (entry.value, entry.revision) if entry and not entry.error else await fresh(services, key)
+async def update(services: Services, key: str, change: Callable[[Any | None], Any], who: str, what: str = "") -> Any:
+    """Write what `change` makes of the present value (None: absent), with an entry of the audit, and return it. What `change`
+    returns unaltered is not written. `change` may raise, and is called again when somebody else was quicker. Raises InConflict
+    and TooLarge."""
+    held = services.context.world.mirror.entries.get(key)
+    value, revision = (held.value, held.revision) if held and not held.error else await fresh(services, key)
     for _ in range(TRIES):
         changed = change(value)
         if changed == value:
             return value
-        result = (await services.context.ledger.commit([[Save(key, changed, revision)]]))[0]
+        audited = entry(services.context, who, what or ("change" if value else "create"), key, value, changed)
+        result = (await services.context.ledger.commit([[Save(key, changed, revision), audited]]))[0]
         if isinstance(result, Saved):
             return changed
         if isinstance(result, Rejected):
@@ -65,12 +68,18 @@ async def save_all(services: Services, values: Mapping[str, object]) -> None:
         await services.context.ledger.commit([[Save(key, value, None)] for key, value in due.items()])
 
 
-async def remove(services: Services, keys: Iterable[str]) -> None:
-    """Remove records, whatever they hold now."""
-    revision = services.context.world.revision
-    due = {key: revision(key) for key in keys if revision(key)}
+async def remove(services: Services, keys: Iterable[str], who: str = "") -> None:
+    """Remove records, whatever they hold now; with entries of the audit where somebody, `who`, wants just that."""
+    world = services.context.world
+    due = {key: world.revision(key) for key in keys if world.revision(key)}
+    values = {key: world.mirror.entries[key].value for key in due}
+
+    def draft(key: str, at: int) -> Draft:
+        audited = [entry(services.context, who, "delete", key, values[key], None)] if who else []
+        return [Erase(key, at), *audited]
+
     while due:
-        results = await services.context.ledger.commit([[Erase(key, at)] for key, at in due.items()])
+        results = await services.context.ledger.commit([draft(key, at) for key, at in due.items()])
         lost = [key for key, result in zip(due, results, strict=True) if not isinstance(result, Saved)]
         held = {key: (await fresh(services, key))[1] for key in lost}
         due = {key: at for key, at in held.items() if at}

@@ -32,6 +32,9 @@ async def explain_job(request: web.Request) -> web.Response:
         return answer({**about, **told})
     waited_hours = (services.context.clock.now() - job.wish.created_at) / HOUR_S
     told = explanation_view(explained(services, shape_of(job.spec, state), waited_hours))
+    if pause := services.context.world.pause:
+        told["reason"] = f"placement is paused by {pause.ask.who}{': ' * bool(pause.ask.why)}{pause.ask.why}"
+        told["help"] = ["`fed resume` ends the pause"]
     if job.wish.hold:
         told["reason"] = f"it is held by {job.wish.hold.who}"
         told["help"] = ["`fed release` lets it be placed"]

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from http import HTTPStatus
 
 from aiohttp import web
 from prometheus_client import generate_latest
 
-from broker.api.auth import caller_of
-from broker.api.changes import update
 from broker.api.services import SERVICES, Services, answer
 from broker.api.views import Shown
-from broker.errors import InConflict
-from broker.jobs.model import Ask, Phase
-from broker.records import Health, Restore, SiteStatus
+from broker.jobs.model import Phase
+from broker.records import Health, SiteStatus
 from broker.store import keys as kinds
 from broker.world import World
 
@@ -37,27 +33,12 @@ async def show_health(request: web.Request) -> web.Response:
             "leader": holder(services, kinds.LEADER),
             "me": services.members.me.id,
             "lease_remaining_s": services.members.remaining_s(),
-            "paused": _pause(world),
+            "paused": pause_view(world),
             "tokens": services.tokens.objection if services.tokens else "",
             "unreadable_jobs": dict(world.frozen),
             "unwritable": dict(services.context.ledger.rejected),
         }
     )
-
-
-@routes.post("/v1/resume")
-async def resume(request: web.Request) -> web.Response:
-    """An admin has looked at what a restore of the store brought back: act again, under new epochs."""
-    services = request.app[SERVICES]
-    world, now = services.context.world, services.context.clock.now()
-
-    def resumed(restore: Restore | None) -> Restore:
-        if restore is None or restore.resumed or world.mirror.rewind:
-            raise InConflict("nothing to resume: no restore of the store waits to be looked at")
-        return replace(restore, resumed=Ask(caller_of(request), request.query.get("why", ""), now))
-
-    await update(services, world.mirror.keys.of(kinds.RESTORE), resumed)
-    return answer({"paused": _pause(world)})
 
 
 @routes.get("/healthz")
@@ -105,6 +86,7 @@ def site_health(services: Services, name: str) -> Shown:
         "health": status.health,
         "takes_jobs": status.health.takes_jobs and world.sites[name].admission == "open",
         "admission": world.sites[name].admission,
+        "drained": world.sites[name].admission.is_draining and not world.count_at(name) and not world.unresolved.get(name),
         "reason": status.reason or ("not probed yet" if status.health is Health.UNKNOWN else ""),
         "since": status.since or None,
         "is_lost": status.is_lost,
@@ -123,12 +105,16 @@ def holder(services: Services, *names: str) -> str | None:
     return entry.value.member if entry and entry.value else None
 
 
-def _pause(world: World) -> Shown | None:
-    """Why nothing is placed, submitted or stopped, and what to do; None when all goes on."""
-    if not world.is_paused:
-        return None
-    cure = "look whether jobs are as you expect them, then `fed resume` (POST /v1/resume)"
-    return {"reason": f"the store was restored from a backup and has gone back: {cure}", "restore": world.restore}
+def pause_view(world: World) -> Shown | None:
+    """Why nothing is placed, or nothing is done at all, and what to do; None when all goes on."""
+    if world.is_paused:
+        cure = "look whether jobs are as you expect them, then `fed resume` (POST /v1/resume)"
+        return {"reason": f"the store was restored from a backup and has gone back: {cure}", "restore": world.restore}
+    if world.pause:
+        ask = world.pause.ask
+        because = f": {ask.why}" if ask.why else ""
+        return {"reason": f"{ask.who} has paused placement{because}; `fed resume` ends it", "since": ask.at, "restore": None}
+    return None
 
 
 def _store(services: Services) -> Shown:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from broker.api.auth import default_tenant, sees, tenant_asked, with_tenant
+from broker.api.auth import caller_of, default_tenant, sees, tenant_asked, with_tenant
 from broker.api.bodies import body_of_request, check_name, raw_of
 from broker.api.changes import fresh, remove, save_all, update
 from broker.api.finding import newest
@@ -17,6 +17,7 @@ from broker.api.health import site_health
 from broker.api.services import SERVICES, Services, answer
 from broker.api.uses import check_dataset_unused, check_site_idle, check_site_unused, check_tenant_unused, datasets_at
 from broker.api.views import Shown
+from broker.auditing import entry
 from broker.documents import DatasetBody, LinkBody, SiteBody, TenantBody, body_of, dataset_of, link_of, site_of, tenant_of
 from broker.documents.reading import check, load_json
 from broker.errors import Fault, InConflict, Invalid, NotFound
@@ -51,7 +52,7 @@ async def put_site(request: web.Request) -> web.Response:
             check_site_idle(services.context.world, declared.name)
         return declared if "admission" in body.model_fields_set else replace(declared, admission=old.admission)
 
-    site = await update(services, _key(services, kinds.SITES, body.name), changed)
+    site = await update(services, _key(services, kinds.SITES, body.name), changed, caller_of(request))
     return answer(_site_view(services, site))
 
 
@@ -63,7 +64,7 @@ async def put_link(request: web.Request) -> web.Response:
     link = link_of(body)
     check_name(request, link.name)
     _check_sites(services.context.world, {"from": link.source, "to": link.target})
-    await update(services, _key(services, kinds.LINKS, link.name), lambda _: link)
+    await update(services, _key(services, kinds.LINKS, link.name), lambda _: link, caller_of(request))
     return answer(_link_view(services, link))
 
 
@@ -90,7 +91,7 @@ async def put_dataset(request: web.Request) -> web.Response:
         return replace(old, size_bytes=size_bytes, checksum=old.checksum or declared.checksum)
 
     keys = world.mirror.keys
-    dataset = await update(services, keys.dataset(declared.id), changed)
+    dataset = await update(services, keys.dataset(declared.id), changed, caller_of(request))
     await save_all(services, {keys.replica(each.dataset, each.site): each for each in replicas})
     return answer(_dataset_view(services, dataset))
 
@@ -101,7 +102,7 @@ async def put_tenant(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     tenant = tenant_of(await body_of_request(request, TenantBody))
     check_name(request, tenant.name)
-    await update(services, _key(services, kinds.TENANTS, tenant.name), lambda _: tenant)
+    await update(services, _key(services, kinds.TENANTS, tenant.name), lambda _: tenant, caller_of(request))
     return answer(_tenant_view(services, tenant))
 
 
@@ -174,9 +175,12 @@ async def delete_site(request: web.Request) -> web.Response:
     world, keys = services.context.world, services.context.world.mirror.keys
     site = _one(world.sites, "site", request)
     check_site_unused(world, site.name)
-    revision = await _closed(services, site)
+    who = caller_of(request)
+    revision = await _closed(services, site, who)
     await remove(services, [keys.replica(dataset, site.name) for dataset in datasets_at(world, site.name)])
-    (result,) = await services.context.ledger.commit([[Erase(keys.of(kinds.SITES, site.name), revision)]])
+    key = keys.of(kinds.SITES, site.name)
+    audited = entry(services.context, who, "delete", key, site, None)
+    (result,) = await services.context.ledger.commit([[Erase(key, revision), audited]])
     if not isinstance(result, Saved):
         raise InConflict(f"site {site.name} was changed meanwhile: try again")
     await remove(services, [keys.of(kinds.SITE_STATUS, site.name)])
@@ -188,7 +192,8 @@ async def delete_link(request: web.Request) -> web.Response:
     """Transfers under way over it go on."""
     services = request.app[SERVICES]
     link = _one(services.context.world.links, "link", request)
-    await remove(services, [_key(services, kinds.LINKS, link.name), _key(services, kinds.LINK_STATUS, link.name)])
+    await remove(services, [_key(services, kinds.LINKS, link.name)], caller_of(request))
+    await remove(services, [_key(services, kinds.LINK_STATUS, link.name)])
     return web.Response(status=HTTPStatus.NO_CONTENT)
 
 
@@ -200,7 +205,7 @@ async def delete_dataset(request: web.Request) -> web.Response:
     dataset = _dataset_id(world, request)
     tenant_asked(request, dataset.tenant)
     check_dataset_unused(world, dataset)
-    await _taken_away(services, dataset)
+    await _taken_away(services, dataset, caller_of(request))
     await remove(services, [keys.replica(dataset, site) for site in world.replicas.get(dataset, ())])
     return web.Response(status=HTTPStatus.NO_CONTENT)
 
@@ -211,11 +216,11 @@ async def delete_tenant(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     tenant = _one(services.context.world.tenants, "tenant", request)
     check_tenant_unused(services.context.world, tenant.name)
-    await remove(services, [_key(services, kinds.TENANTS, tenant.name)])
+    await remove(services, [_key(services, kinds.TENANTS, tenant.name)], caller_of(request))
     return web.Response(status=HTTPStatus.NO_CONTENT)
 
 
-async def _closed(services: Services, site: Site) -> int:
+async def _closed(services: Services, site: Site, who: str) -> int:
     """Cordon a site that is to go; the revision of its record. A placement names the record it relied on, so that once the mirror
     has seen this one, it knows of all jobs that were placed there, and no more are. Raises InConflict if there are any."""
     world, key = services.context.world, _key(services, kinds.SITES, site.name)
@@ -223,32 +228,33 @@ async def _closed(services: Services, site: Site) -> int:
     def admitting(admission: Admission) -> Callable[[Site | None], Site]:
         return lambda old: replace(old or site, admission=admission)
 
-    await update(services, key, admitting(Admission.CORDONED))
+    await update(services, key, admitting(Admission.CORDONED), who, "cordon")
     revision = world.revision(key)
     await world.mirror.reached(revision)
     try:
         check_site_unused(world, site.name)
     except InConflict:
-        await update(services, key, admitting(site.admission))
+        await update(services, key, admitting(site.admission), who)
         raise
     return revision
 
 
-async def _taken_away(services: Services, dataset: DatasetId) -> None:
+async def _taken_away(services: Services, dataset: DatasetId, who: str) -> None:
     """Remove a dataset's record. A placement names the record it relied on, so that once the mirror has seen this, it knows of
     all jobs that were placed with it, and no more are. Raises InConflict, with the record put back, if there are any."""
     world, key = services.context.world, services.context.world.mirror.keys.dataset(dataset)
     value, revision = await fresh(services, key)
     if value is None:
         return
-    (result,) = await services.context.ledger.commit([[Erase(key, revision)]])
+    audited = entry(services.context, who, "delete", key, value, None)
+    (result,) = await services.context.ledger.commit([[Erase(key, revision), audited]])
     if not isinstance(result, Saved):
         raise InConflict(f"dataset {dataset} was changed meanwhile: try again")
     await world.mirror.reached(result.revision)
     try:
         check_dataset_unused(world, dataset)
     except InConflict:
-        await update(services, key, lambda now: now or value)
+        await update(services, key, lambda now: now or value, who)
         raise
 
 

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 from aiohttp import web
 
+from broker.api.auth import caller_of
 from broker.api.changes import update
+from broker.api.finding import flag
 from broker.api.health import site_health
 from broker.api.peers import pass_on
 from broker.api.services import SERVICES, answer
@@ -29,6 +31,13 @@ async def uncordon_site(request: web.Request) -> web.Response:
     return await _admit(request, Admission.OPEN)
 
 
+@routes.post("/v1/sites/{name}/drain")
+async def drain_site(request: web.Request) -> web.Response:
+    """It takes no new jobs, and what is there goes elsewhere; with `finish` but for what runs already. None of it costs a job an
+    attempt of its retries. `drained` in its health says when nothing is left."""
+    return await _admit(request, Admission.FINISHING if flag(request, "finish") else Admission.DRAINING)
+
+
 @routes.post("/v1/sites/{name}/test")
 async def ask_site(request: web.Request) -> web.StreamResponse:
     """Ask each of its layers now. What follows from it is left to the probes: one answer proves little."""
@@ -49,5 +58,5 @@ async def _admit(request: web.Request, admission: Admission) -> web.Response:
             raise NotFound(f"no site is named {name}")
         return replace(site, admission=admission)
 
-    await update(services, services.context.world.mirror.keys.of(kinds.SITES, name), changed)
+    await update(services, services.context.world.mirror.keys.of(kinds.SITES, name), changed, caller_of(request), str(admission))
     return answer(site_health(services, name))

@@ -17,6 +17,7 @@ from broker.api.finding import job_of_request
 from broker.api.jobs import shown
 from broker.api.selecting import narrowed, newest, selector_of
 from broker.api.services import SERVICES, Services, answer
+from broker.auditing import entry
 from broker.documents.fields import Body
 from broker.errors import Fault, InConflict, Invalid, NotFound
 from broker.jobs.model import Ask, Wish
@@ -115,7 +116,8 @@ async def _write(services: Services, job: Job, change: Change, ask: Ask) -> None
             raise NotFound(f"job {job.id} is gone")
         return change(wish, ask)
 
-    await update(services, services.context.world.mirror.keys.of(kinds.WISHES, job.id), changed)
+    key = services.context.world.mirror.keys.of(kinds.WISHES, job.id)
+    await update(services, key, changed, ask.who, _verb(change))
 
 
 async def _change_all(request: web.Request, change: Change) -> web.Response:
@@ -137,11 +139,19 @@ async def _change_all(request: web.Request, change: Change) -> web.Response:
 
 async def _write_all(services: Services, jobs: Sequence[Job], change: Change, ask: Ask) -> None:
     keys = services.context.world.mirror.keys
-    drafts = [[Save(keys.of(kinds.WISHES, job.id), change(job.wish, ask), job.wish_revision)] for job in jobs]
+    drafts: list[list[Save]] = []
+    for job in jobs:
+        key, changed = keys.of(kinds.WISHES, job.id), change(job.wish, ask)
+        audited = entry(services.context, ask.who, _verb(change), key, job.wish, changed)
+        drafts.append([Save(key, changed, job.wish_revision), audited])
     results = await services.context.ledger.commit(drafts)
     for job, result in zip(jobs, results, strict=True):
         if not isinstance(result, Saved):
             await _write(services, job, change, ask)
+
+
+def _verb(change: Change) -> str:
+    return "cancel" if change is _cancelled else "hold" if change is _held else "release"
 
 
 def _unfinished(job: Job) -> Job:

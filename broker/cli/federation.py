@@ -105,13 +105,6 @@ def health(context: typer.Context, output: Output = Format.TABLE) -> None:
     show(session.run(lambda client: client.health()), output, print_health)
 
 
-def resume(context: typer.Context) -> None:
-    """Let brokers act again after a restore of their store, once you have looked at what it brought back."""
-    session: Session = context.obj
-    session.run(lambda client: client.resume())
-    print("the brokers act again")
-
-
 def cordon(context: typer.Context, site: str) -> None:
     """Let a site take no new jobs; what runs there goes on."""
     session: Session = context.obj

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from broker.cli import federation, jobs, looking, submitting, tokens, up
+from broker.cli import federation, jobs, looking, operating, submitting, tokens, up
 from broker.cli.session import Session
 from broker.errors import FedError, Invalid, NoAnswer, NotFound, Unavailable
 
@@ -27,7 +27,9 @@ VERBS: tuple[Callable[..., None], ...] = (
     looking.status,
     looking.topology,
     federation.health,
-    federation.resume,
+    operating.pause,
+    operating.resume,
+    operating.audit,
     federation.cordon,
     federation.uncordon,
     jobs.plan,
@@ -44,9 +46,7 @@ for verb in VERBS:
     app.command()(verb)
 app.command(cls=submitting.CommandAfterDashes)(submitting.submit)
 app.command("jobs")(jobs.list_jobs)
-site = typer.Typer(no_args_is_help=True, help="A site at work: test.")
-site.command("test")(federation.ask_site)
-app.add_typer(site, name="site")
+app.add_typer(operating.site, name="site")
 app.add_typer(tokens.tokens, name="token")
 
 

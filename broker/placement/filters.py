@@ -100,8 +100,8 @@ def is_open(shape: Shape, view: SiteView) -> Objection | None:
             return None
         case Admission.CORDONED:
             return Objection(Kind.ADMISSION, "is cordoned", f"uncordon {view.site.name}")
-        case Admission.DRAINING:
-            return Objection(Kind.ADMISSION, "is draining", f"open {view.site.name} again")
+        case Admission.DRAINING | Admission.FINISHING:
+            return Objection(Kind.ADMISSION, "is draining", f"uncordon {view.site.name}")
 
 
 def is_healthy(shape: Shape, view: SiteView) -> Objection | None:

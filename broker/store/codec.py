@@ -13,7 +13,20 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from broker.jobs.model import JobSpec, JobState, Wish
-from broker.records import Booking, Holder, LinkStatus, Member, PageKey, Restore, SiteStatus, Submission, Tenant, Unresolved
+from broker.records import (
+    Audit,
+    Booking,
+    Holder,
+    LinkStatus,
+    Member,
+    PageKey,
+    Pause,
+    Restore,
+    SiteStatus,
+    Submission,
+    Tenant,
+    Unresolved,
+)
 from broker.store import keys
 from topology.dataset import Dataset, Replica
 from topology.link import Link
@@ -43,6 +56,8 @@ TYPES: Mapping[str, type[Any]] = {
     keys.OWNERS: Holder,
     keys.RESTORE: Restore,
     keys.PAGE_KEY: PageKey,
+    keys.PAUSE: Pause,
+    keys.AUDIT: Audit,
 }
 """What each kind of record holds."""
 

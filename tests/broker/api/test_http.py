@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
-from broker.api import events, explain, health, jobs, resources, sites, streams, submit, topology, wishes
-from broker.api.app import BODY_BYTES
+from broker.api import explain
+from broker.api.app import BODY_BYTES, MODULES
 from broker.config import Listen, Settings, SettingsError, read_settings
 
 JOB = {"name": "hello", "command": ["true"]}
@@ -132,8 +132,7 @@ async def test_a_full_store_is_said_to_be_so(fed, federation):
 
 
 def test_every_route_is_described():
-    modules = (events, explain, health, jobs, resources, sites, streams, submit, topology, wishes)
-    routes = {f"{route.method} {route.path}" for module in modules for route in module.routes}
+    routes = {f"{route.method} {route.path}" for module in MODULES for route in module.routes}
     page = Path(explain.__file__).with_name("README.md").read_text()
     described = set(re.findall(r"`((?:GET|PUT|POST|DELETE) /[^`]*)`", page))
     assert routes == described

@@ -22,7 +22,7 @@ CASES = [
     (a_shape(tasks=9), a_view("ams", cpus=8), "pool cpu holds 8 of 9 tasks when empty", "nodes for 1 more tasks at ams"),
     (a_shape(gpus=1, gpu_types=("h100",)), a_view("ams", gpus={"a100": 8}), "no h100 GPUs in pool cpu", "h100 GPUs at ams"),
     (a_shape(), a_view("ams", admission=Admission.CORDONED), "is cordoned", "uncordon ams"),
-    (a_shape(), a_view("ams", admission=Admission.DRAINING), "is draining", "open ams again"),
+    (a_shape(), a_view("ams", admission=Admission.DRAINING), "is draining", "uncordon ams"),
     (a_shape(), a_view("ams", health=Health.DOWN, reason="no route to host"), "health is down: no route to host", "ams to be up"),
     (a_shape(inputs=("corpus",)), a_view("ams"), "default/corpus@1 is at no site", "a replica of default/corpus@1"),
 ]

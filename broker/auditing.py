@@ -1,0 +1,26 @@
+"""Who changed what: an entry for each change by a caller, to be written in the same transaction."""
+
+from __future__ import annotations
+
+import secrets
+from itertools import count
+
+from broker.context import Context
+from broker.records import Audit
+from broker.store import codec
+from broker.store import keys as kinds
+from broker.store.ledger import Save
+
+_order = count()
+"""Ids sort as this process wrote them, also within a millisecond."""
+
+
+def entry(context: Context, who: str, what: str, key: str, before: object | None, after: object | None) -> Save:
+    """The entry of one change of the record at `key`."""
+    keys, now = context.world.mirror.keys, context.clock.now()
+    made = Audit(now, who, what, key.removeprefix(keys.prefix), _text(before), _text(after))
+    return Save(keys.of(kinds.AUDIT, f"{int(now * 1000):013d}-{next(_order) % 1_000_000:06d}-{secrets.token_hex(4)}"), made, 0)
+
+
+def _text(value: object | None) -> str | None:
+    return None if value is None else codec.encode(value).decode()
