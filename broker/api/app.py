@@ -5,13 +5,14 @@ from __future__ import annotations
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from broker.api import events, explain, health, jobs, operating, resources, sites, streams, submit, topology, wishes
-from broker.api.auth import OPEN, check_caller
+from broker.api import events, explain, health, jobs, openapi, operating, resources, sites, streams, submit, topology, wishes
+from broker.api.auth import check_caller, is_open
 from broker.api.errors import errors_to_problems
+from broker.api.queries import check_query
 from broker.api.services import SERVICES, Services
 from broker.errors import Unavailable
 
-MODULES = (submit, jobs, wishes, events, explain, streams, resources, sites, topology, health, operating)
+MODULES = (submit, jobs, wishes, events, explain, streams, resources, sites, topology, health, operating, openapi)
 """Whose routes it has."""
 BODY_BYTES = 8 * 2**20
 """The largest request."""
@@ -19,8 +20,10 @@ BODY_BYTES = 8 * 2**20
 
 def api(services: Services) -> web.Application:
     """The application. Handlers find `services` under `SERVICES`."""
-    app = web.Application(client_max_size=BODY_BYTES, middlewares=[errors_to_problems, check_caller, wait_for_records])
+    around = [errors_to_problems, check_caller, check_query, wait_for_records]
+    app = web.Application(client_max_size=BODY_BYTES, middlewares=around)
     app[SERVICES] = services
+    app[openapi.DESCRIBED] = MODULES
     for module in MODULES:
         app.add_routes(module.routes)
     return app
@@ -29,6 +32,6 @@ def api(services: Services) -> web.Application:
 @web.middleware
 async def wait_for_records(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Around all handlers: until the records were read, nothing can be said to be absent. Raises Unavailable."""
-    if request.path not in OPEN and not request.app[SERVICES].context.world.mirror.revision:
+    if not is_open(request) and not request.app[SERVICES].context.world.mirror.revision:
         raise Unavailable("the broker is starting: the records are being read")
     return await handler(request)

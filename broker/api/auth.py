@@ -13,20 +13,22 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from broker.access import LOCAL, Caller, Role, Tokens
+from broker.api.queries import route_of
 from broker.api.rights import LEAST, WITHOUT_TENANT
 from broker.api.services import SERVICES
 from broker.config import is_loopback
 from broker.errors import Forbidden, Unauthorized
 from broker.jobs.model import DEFAULT_TENANT
 
-OPEN = frozenset({"/healthz", "/readyz"})
+OPEN = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/{file}"})
+"""Told to everybody: they hold nothing of the federation."""
 CALLER = web.RequestKey("caller", Caller)
 
 
 @web.middleware
 async def check_caller(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Around all handlers: raises Unauthorized and Forbidden."""
-    if request.path in OPEN:
+    if is_open(request):
         return await handler(request)
     services = request.app[SERVICES]
     if services.tokens is None:
@@ -36,6 +38,11 @@ async def check_caller(request: web.Request, handler: Handler) -> web.StreamResp
         request[CALLER] = _bearer(request, services.tokens)
         _check_role(request, request[CALLER])
     return await handler(request)
+
+
+def is_open(request: web.Request) -> bool:
+    """Whether everybody may ask this."""
+    return route_of(request).removeprefix("GET ") in OPEN
 
 
 def caller(request: web.Request) -> Caller:
@@ -92,11 +99,9 @@ def _bearer(request: web.Request, tokens: Tokens) -> Caller:
 
 
 def _check_role(request: web.Request, who: Caller) -> None:
-    resource = request.match_info.route.resource
-    if resource is None:  # no such route: that is told as for everybody
+    route = route_of(request)
+    if not route:  # no such route: that is told as for everybody
         return
-    method = hdrs.METH_GET if request.method == hdrs.METH_HEAD else request.method
-    route = f"{method} {resource.canonical}"
     least = LEAST.get(route, Role.ADMIN)
     if not who.role.may(least):
         raise Forbidden(f"this wants role {least}, and {who.name} is {who.role}")

@@ -20,9 +20,9 @@ from tests.engines.running import cache
 READY_S = 300.0
 END_S = 10.0
 MOST_STARTS = 4
-GIVE_UP_S = 75.0
-"""A head that answers by then is up; it takes 25 to 60 s on a busy machine."""
 """Of one node, before it is given up."""
+GIVE_UP_S = 75.0
+"""A head that is well answers before that: it takes 25 to 60 s on a busy machine."""
 HEAD = "head"
 RECONNECT_S = 30
 """How long a node looks for its head before it ends itself with all that it runs; twice that where nobody says."""
