@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
-from itertools import count
+from hashlib import sha256
 
 from broker.context import Context
 from broker.records import Audit
@@ -11,15 +10,14 @@ from broker.store import codec
 from broker.store import keys as kinds
 from broker.store.ledger import Save
 
-_order = count()
-"""Ids sort as this process wrote them, also within a millisecond."""
-
 
 def entry(context: Context, who: str, what: str, key: str, before: object | None, after: object | None) -> Save:
-    """The entry of one change of the record at `key`."""
+    """The entry of one change of the record at `key`. Ids sort as a process wrote them, also within a millisecond; two processes
+    do not make the same id of two changes that are both written."""
     keys, now = context.world.mirror.keys, context.clock.now()
     made = Audit(now, who, what, key.removeprefix(keys.prefix), _text(before), _text(after))
-    return Save(keys.of(kinds.AUDIT, f"{int(now * 1000):013d}-{next(_order) % 1_000_000:06d}-{secrets.token_hex(4)}"), made, 0)
+    distinct = sha256(codec.encode(made)).hexdigest()[:8]
+    return Save(keys.of(kinds.AUDIT, f"{int(now * 1000):013d}-{next(context.order) % 1_000_000:06d}-{distinct}"), made, 0)
 
 
 def _text(value: object | None) -> str | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
 
 from broker.clock import Clock
 from broker.config import Settings
@@ -20,3 +22,5 @@ class Context:
     world: World
     ledger: Ledger
     metrics: Metrics
+    order: Iterator[int] = field(default_factory=count)
+    """Numbers what this process writes into the audit."""

@@ -7,13 +7,18 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import cast
+
+from aiohttp import ClientSession
 
 from adapters.base import SiteAdapter
 from broker.api.services import Services
 from broker.clock import Clock
 from broker.config import Settings
 from broker.context import Context
+from broker.drains import Drains
 from broker.duties import Duties, ended, keep_going
+from broker.feed import Feed
 from broker.housekeeping import Housekeeping
 from broker.members import Members
 from broker.metrics import Metrics
@@ -93,7 +98,8 @@ async def live(
     context = Context(SETTINGS, clock, world, Ledger(store, mirror), life.metrics)
     registry = parts.registry(context, store, open_site, storages, storages, storages, chance)
     planner = parts.planner(context)
-    duties = Duties(context, {"planner": planner.run, "housekeeping": Housekeeping(context).run}, registry)
+    loops_of_leader = {"planner": planner.run, "drains": Drains(context).run, "housekeeping": Housekeeping(context).run}
+    duties = Duties(context, loops_of_leader, registry)
     me = Member(life.process.name, "", "simulated", FORMATS, clock.now())
     members = parts.members(me, store, world, context.ledger, clock, SETTINGS.lease_ttl_s, duties.gain, duties.lose)
     duties.rights = registry.rights = members
@@ -103,7 +109,9 @@ async def live(
     loops = {"mirror": mirror.run, "vitals": vitals.run, "registry": registry.run}
     async with _running(loops, context):
         async with _running({"members": lambda: _be_member(members, mirror)}, context):
-            life.services = Services(context, store, vitals, members, submissions, registry, planner, None)  # type: ignore[arg-type]
+            life.services = Services(
+                context, store, vitals, members, submissions, registry, planner, Feed(world), cast(ClientSession, None)
+            )
             await life.stopping.wait()
             life.services = None
         await members.leave()

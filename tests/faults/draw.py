@@ -25,7 +25,7 @@ ALWAYS = (
     Wrong.SITE_CUT,
     Wrong.SITE_REFUSES,
     Wrong.SITE_FORGETS,
-    Wrong.CORDONED,
+    Wrong.CLOSED,
     Wrong.STORE_FULL,
     Wrong.COMPACTED,
 )

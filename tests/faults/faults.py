@@ -59,7 +59,7 @@ class Wrong(StrEnum):
     """Transfers to the site fail, each with `chance`."""
     SITE_CHANGED = "site changed"
     """At its begin, the admin gives the site's engine other settings."""
-    CORDONED = "cordoned"
+    CLOSED = "closed"
     """The admin lets the site take no new jobs."""
 
 

@@ -163,8 +163,9 @@ class World:
                     await asyncio.sleep(0.5)
             case Wrong.STORE_FULL:
                 self.server.is_full = True
-            case Wrong.CORDONED:
-                self._declare(replace(self.sites[fault.target], admission=Admission.CORDONED))
+            case Wrong.CLOSED:
+                closed = self.schedule.dice.choice((Admission.CORDONED, Admission.DRAINING, Admission.FINISHING))
+                self._declare(replace(self.sites[fault.target], admission=closed))
             case Wrong.SITE_CHANGED:
                 self._declare(replace(self.sites[fault.target], engine=EngineSettings("twin", {"changed": str(fault.begin)})))
             case Wrong.SITE_RESTARTS if engine:
@@ -182,7 +183,7 @@ class World:
         match fault.wrong:
             case Wrong.STORE_FULL:
                 self.server.is_full = False
-            case Wrong.CORDONED:
+            case Wrong.CLOSED:
                 self._declare(replace(self.sites[fault.target], admission=Admission.OPEN))
             case Wrong.SITE_FORGETS if engine:
                 engine.advance()
@@ -291,7 +292,7 @@ class World:
                 raise NotFound(f"job {job} is not known here yet")
             return change(wish)
 
-        await self._ask(lambda services: update(services, self.keys.of(kinds.WISHES, job), changed))
+        await self._ask(lambda services: update(services, self.keys.of(kinds.WISHES, job), changed, "ada"))
 
     def _cancelled(self, wish: Wish) -> Wish:
         return wish if wish.cancel else replace(wish, cancel=Ask("ada", "no longer wanted", self.clock.now()))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -22,7 +24,7 @@ END_S = 10.0
 MOST_STARTS = 4
 """Of one node, before it is given up."""
 GIVE_UP_S = 75.0
-"""A head that is well answers before that: it takes 25 to 60 s on a busy machine."""
+"""A head that is well answers before that, also on a busy machine: 10 to 60 s."""
 HEAD = "head"
 RECONNECT_S = 30
 """How long a node looks for its head before it ends itself with all that it runs; twice that where nobody says."""
@@ -55,12 +57,14 @@ class NodeSpec:
 
 
 class RayCluster:
-    """Starts with the constructor; all that it has is below `folder`, which is new. Every request needs a token. Its head is
+    """Starts with the constructor; what it prints is below `folder`, which is new. Every request needs a token. Its head is
     `head`, its nodes are `node0`, `node1` and so on."""
 
     def __init__(self, folder: Path, nodes: Sequence[NodeSpec]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        # its own, and short: Ray's sockets are 67 characters below it, and a socket's path has 107 at most
+        self._temp = Path(tempfile.mkdtemp(prefix="ray-"))
         self.token = TOKEN
         self._specs = {HEAD: NodeSpec(0, 1), **{f"node{number}": spec for number, spec in enumerate(nodes)}}
         self._port, self.dashboard_port = free_ports(2)
@@ -121,6 +125,7 @@ class RayCluster:
             self._reap()
             time.sleep(0.05)
         self.kill(*self.names)
+        shutil.rmtree(self._temp, ignore_errors=True)
 
     def kill(self, *names: str) -> None:
         """SIGKILL to all that these are; returns when they are gone."""
@@ -181,7 +186,7 @@ class RayCluster:
         command = [
             str(programs() / "ray"), "start", "--block", "--node-ip-address=127.0.0.1", f"--num-cpus={spec.cpus}",
             f"--num-gpus={spec.gpus}", f"--memory={spec.memory_gib * 2**30}", "--object-store-memory=80000000",
-            f"--resources={json.dumps(dict(spec.resources))}", f"--labels={labels}", f"--temp-dir={folder}",
+            f"--resources={json.dumps(dict(spec.resources))}", f"--labels={labels}", f"--temp-dir={self._temp / folder.name}",
             f"--dashboard-agent-listen-port={listen}", f"--dashboard-agent-grpc-port={grpc}",
             f"--runtime-env-agent-port={runtime_env}", f"--metrics-export-port={metrics}",
             # any that is free: Ray's own range for workers has free ports in it that were found for the others
