@@ -113,6 +113,8 @@ class Site:
     price: Price = Price()
     carbon_g_per_kwh: float = 0.0
     admission: Admission = Admission.OPEN
+    queue_ahead: float = 0.0
+    """How much work may wait in the scheduler's own queue, as a share of each pool."""
 
     def pool(self, name: str) -> Pool | None:
         """The pool of that name, or None."""

@@ -97,6 +97,7 @@ class SiteBody(Body):
     price: PriceBody = PriceBody()
     carbon_g_per_kwh: Amount = 0.0
     admission: Annotated[str, one_of(*map(str, Admission))] = str(Admission.OPEN)
+    queue_ahead: Annotated[float, Field(ge=0, le=100)] = 0.0
 
     @model_validator(mode="after")
     def _has_distinct_pools(self) -> Self:

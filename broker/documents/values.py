@@ -38,6 +38,7 @@ def site_of(body: SiteBody) -> Site:
         price=Price(body.price.currency, body.price.cpu_hour, body.price.gpu_hour),
         carbon_g_per_kwh=body.carbon_g_per_kwh,
         admission=Admission(body.admission),
+        queue_ahead=body.queue_ahead,
     )
 
 
@@ -162,6 +163,7 @@ def _site_body(site: Site) -> dict[str, Any]:
         "price": {"currency": site.price.currency, "cpu_hour": site.price.cpu_hour, "gpu_hour": dict(site.price.gpu_hour)},
         "carbon_g_per_kwh": site.carbon_g_per_kwh,
         "admission": str(site.admission),
+        "queue_ahead": site.queue_ahead,
     }
     if site.location:
         body["location"] = {"lat": site.location.lat, "lon": site.location.lon}

@@ -1,8 +1,9 @@
 """A queue onto sites: greedy, in order.
 
 Each class takes its cheapest option that has room. It waits instead where waiting for room elsewhere costs less, all things
-weighed; then the pool it waits for keeps room for it (`pools.py`). Room only shrinks while a plan is made, so a class that
-finds none, or would rather wait, is left out of the rest of it as a whole.
+weighed; then the pool it waits for keeps room for it (`pools.py`). Where an admin lets work wait in the site's own queue, as much
+of it goes there first, so that short jobs follow each other without a turn of ours. Room only shrinks while a plan is made, so a
+class that finds none, or would rather wait, is left out of the rest of it as a whole.
 """
 
 from __future__ import annotations
@@ -123,10 +124,25 @@ class _Assignment:
         jobs = absorbed(waiting, candidates.remaining, cap)
         count = min(most, room, candidates.remaining - math.ceil(sum(jobs) - 1e-9))
         if option is None or count <= 0:
-            self._wait(shape, waiting, jobs, option)
-            return 0
+            count = self._hand_ahead(candidates, waiting, jobs, most)
+            if not count:
+                self._wait(shape, waiting, jobs, option)
+            return count
         self._take(candidates, option, count)
         return count
+
+    def _hand_ahead(self, candidates: _Candidates, waiting: Sequence[Wait], jobs: Sequence[float], most: int) -> int:
+        """Place up to `most` of those that would wait at the first site whose own queue takes some; 0 where none does."""
+        for wait, wanted in zip(waiting, jobs, strict=True):
+            option = wait.option
+            count = min(most, candidates.remaining, math.ceil(wanted), option.state.ahead(option.task, option.tasks))
+            if count > 0:
+                option.state.take_ahead(option.task, option.tasks, count, option.share_hours())
+                decision = _decision(candidates, option)
+                cost = replace(decision.cost, wait_hours=wait.hours)
+                self._record(candidates, option, count, replace(decision, cost=cost))
+                return count
+        return 0
 
     def _with_room(self, candidates: _Candidates) -> tuple[Option | None, int]:
         """The cheapest option that has room, and for how many jobs. Of those that cost the same the one with the most room,
@@ -166,8 +182,12 @@ class _Assignment:
         if decision is None:
             decision = candidates.decisions[id(option)] = _decision(candidates, option)
         option.state.take(option.task, shape.tasks, count, option.busy_hours)
-        site, pool = option.view.site.name, option.state.name
-        self._placements.append(Placement(shape, count, site, pool, option.gpu_type, decision, option.staging.bookings))
+        self._record(candidates, option, count, decision)
+
+    def _record(self, candidates: _Candidates, option: Option, count: int, decision: Decision) -> None:
+        """That many jobs are placed."""
+        site, pool, bookings = option.view.site.name, option.state.name, option.staging.bookings
+        self._placements.append(Placement(candidates.shape, count, site, pool, option.gpu_type, decision, bookings))
         self._placed += count
         candidates.remaining -= count
         candidates.shown -= count

@@ -30,7 +30,7 @@ class PoolState:
     order may only take room that it gives back before, or that the first will not need.
     """
 
-    def __init__(self, site: str, pool: Pool, usable: Room, held: tuple[Held, ...], now: float) -> None:
+    def __init__(self, site: str, pool: Pool, usable: Room, held: tuple[Held, ...], now: float, queue_ahead: float = 0.0) -> None:
         self.site = site
         self.name = pool.name
         self.usable = usable.total
@@ -40,6 +40,7 @@ class PoolState:
         """Grows with every change here."""
         self.backlog_hours = 0.0
         """How long the pool as a whole would work on what waits for it already."""
+        self._ahead = _ahead(pool, usable, held, queue_ahead) if queue_ahead else Resources()
         self._per_node = pool.per_node
         self._held = held
         self._now = now
@@ -80,6 +81,16 @@ class PoolState:
         self._found.clear()
         if self.shadow and busy_hours > self.shadow.hours:
             self.shadow = Shadow(self.shadow.hours, self.shadow.spare - task * (tasks * jobs))
+
+    def ahead(self, task: Resources, tasks: int) -> int:
+        """How many jobs, of `tasks` tasks, that would wait for this pool may do so in the site's own queue: none while room is
+        kept here for an earlier one, which the site knows nothing of and would start them before."""
+        return 0 if self.shadow else (task * tasks).times_in(self._ahead)
+
+    def take_ahead(self, task: Resources, tasks: int, jobs: int, share_hours: float) -> None:
+        """That many jobs wait in the site's own queue from now on; each keeps the whole pool busy for `share_hours`."""
+        self._ahead -= task * (tasks * jobs)
+        self.queue(share_hours * jobs)
 
     def wait_hours(self, task: Resources, tasks: int, run_hours: float, waited_hours: float) -> float:
         """How long a job that does not fit now would wait: until our own attempts have given enough back, after what waits here
@@ -136,6 +147,7 @@ def pools_of(view: SiteView, now: float) -> dict[str, PoolState]:
             view.rooms.get(pool.name, Room()),
             tuple(group for group in view.held if group.pool == pool.name),
             now,
+            view.site.queue_ahead,
         )
         for pool in view.site.pools
     }
@@ -148,6 +160,16 @@ def _after(room: Room, held: tuple[Held, ...]) -> Room:
         tasks = min(group.tasks * len(group.ends), room.fit(group.task))
         room = room.take(group.task, tasks) or room
     return room
+
+
+def _ahead(pool: Pool, usable: Room, held: tuple[Held, ...], share: float) -> Resources:
+    """What may still be handed to the site's own queue: `share` of the pool, less what we hold there beyond its room."""
+    whole = pool.per_node * pool.nodes
+    most = Resources.of(whole.cpus * share, whole.memory_gib * share, {kind: int(count * share) for kind, count in whole.gpus})
+    ours = Resources()
+    for group in held:
+        ours = ours + group.task * (group.tasks * len(group.ends))
+    return most - ours.shortfall(usable.total)
 
 
 def _cumulated(held: tuple[Held, ...], now: float) -> list[tuple[float, Resources]]:

@@ -43,6 +43,7 @@ def views(draw: st.DrawFn, name: str) -> SiteView:
         gpus={"a100": 2} if draw(st.booleans()) else {},
         held=(running(held, until=draw(st.sampled_from([0.25, 1, 5]))),) if held else (),
         speed=draw(st.sampled_from([1.0, 2.0])),
+        queue_ahead=draw(st.sampled_from([0.0, 0.0, 1.0])),
     )
 
 
@@ -57,7 +58,7 @@ def worlds(draw: st.DrawFn) -> PlanInput:
 
 
 def rooms_after(world: PlanInput, placements: Iterable[Placement]) -> dict[str, Room]:
-    """What is left at each site; fails when something was placed that does not fit whole."""
+    """What is left at each site; fails when something was placed that does not fit whole, but for what waits in its own queue."""
     rooms = {view.site.name: view.rooms["cpu"] for view in world.sites}
     for view in world.sites:
         for held in view.held:
@@ -66,11 +67,31 @@ def rooms_after(world: PlanInput, placements: Iterable[Placement]) -> dict[str, 
             assert left is not None
             rooms[view.site.name] = left
     for placement in placements:
+        if is_ahead(placement):
+            continue
         task = placement.shape.resources.on(placement.gpu_type)
         left = rooms[placement.site].take(task, placement.shape.tasks * placement.count)
         assert left is not None
         rooms[placement.site] = left
     return rooms
+
+
+def is_ahead(placement: Placement) -> bool:
+    """Whether it waits in the site's own queue."""
+    return placement.decision.cost.wait_hours > 0
+
+
+@given(worlds())
+@settings(max_examples=300, deadline=None)
+def test_no_more_waits_at_a_site_than_its_admin_allows(world):
+    made = plan(world)
+    for view in world.sites:
+        (pool,) = view.site.pools
+        there = [placement for placement in made.placements if placement.site == view.site.name and is_ahead(placement)]
+        cpus = sum(each.shape.resources.cpus * each.shape.tasks * each.count for each in there)
+        gpus = sum(each.shape.resources.gpus.count * each.shape.tasks * each.count for each in there)
+        assert cpus <= pool.per_node.cpus * pool.nodes * view.site.queue_ahead + 1e-6
+        assert gpus <= pool.per_node.gpu_count * pool.nodes * view.site.queue_ahead
 
 
 @given(worlds())
