@@ -33,8 +33,8 @@ lint: $(VENV)/.dev
 engines:  ## the real engines that tests need (or ENGINES="etcd slurm"), built once into $(FEDBROKER_CACHE)
 	for engine in $(ENGINES); do FEDBROKER_CACHE=$(FEDBROKER_CACHE) sh tests/engines/$$engine/build.sh || exit 1; done
 
-test-engines: $(VENV)/.dev  ## the contract and the faults, on every real engine of this machine
-	$(BIN)/python -m pytest -m engines
+test-engines: $(VENV)/.dev  ## the contract and the faults, on every real engine of this machine, two engines at a time
+	$(BIN)/python -m pytest -m engines --numprocesses 2 --dist loadgroup
 
 demo-engines: $(VENV)/.dev  ## 400 jobs over a federation of real engines, each checked
 	$(BIN)/python -m tests.engines.mixed
