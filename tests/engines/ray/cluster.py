@@ -29,7 +29,7 @@ HEAD = "head"
 RECONNECT_S = 30
 """How long a node looks for its head before it ends itself with all that it runs; twice that where nobody says."""
 AFTERLIFE_S = 60
-"""Nodes whose head is killed and back at once end themselves 49 to 57 s after the kill, whether they look for it for 30 s or for 60."""
+"""Nodes end themselves 49 to 57 s after their head was killed and came back at once, whether they look for it for 30 s or 60."""
 MARK = "FED_TEST_RAY"
 TOKEN = "the-token-of-the-ray-under-test"
 
