@@ -33,7 +33,7 @@ from aiohttp import (
     TCPConnector,
 )
 
-from broker.errors import BY_STATUS, Fault, FedError, Invalid, NoAnswer, Unavailable
+from broker.errors import BY_STATUS, Fault, FedError, Invalid, NoAnswer, TooMany, Unavailable
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -170,9 +170,16 @@ class Client:
         """All outputs of a job that succeeded, as a tar archive."""
         return self._stream(f"/v1/jobs/{_part(job)}/outputs", {})
 
-    async def put(self, kind: str, name: str, body: Json) -> Json:
-        """Declare a site, link, dataset or tenant. `kind` is the plural: sites, links, datasets, tenants."""
-        return await self._call("PUT", f"/v1/{kind}/{_part(name)}", body)
+    async def put(self, kind: str, name: str, body: Json, etag: str | None = None) -> Json:
+        """Declare a site, link, dataset or tenant. `kind` is the plural: sites, links, datasets, tenants. With `etag`, only if
+        what is there is still what had it; raises Outdated."""
+        return await self._call("PUT", f"/v1/{kind}/{_part(name)}", body, headers=_matching(etag))
+
+    async def etag(self, kind: str, name: str) -> str:
+        """Of what is declared now, for `put` and `delete`."""
+        async with await self._patiently(lambda: self._begin(f"/v1/{kind}/{_part(name)}", {})) as response:
+            await response.read()
+            return response.headers.get("ETag", "")
 
     async def get(self, kind: str, name: str, **query: str | None) -> Json:
         """One of them."""
@@ -182,9 +189,9 @@ class Client:
         """All of a kind: `{items, next}`."""
         return await self._call("GET", f"/v1/{kind}", query=query)
 
-    async def delete(self, kind: str, name: str, **query: str | None) -> None:
-        """Remove one that nothing uses any more."""
-        await self._call("DELETE", f"/v1/{kind}/{_part(name)}", query=query)
+    async def delete(self, kind: str, name: str, etag: str | None = None, **query: str | None) -> None:
+        """Remove one that nothing uses any more. `etag` as in `put`."""
+        await self._call("DELETE", f"/v1/{kind}/{_part(name)}", query=query, headers=_matching(etag))
 
     async def cordon(self, site: str, is_cordoned: bool = True) -> Json:
         """Let a site take no new jobs, or take them again."""
@@ -242,20 +249,20 @@ class Client:
         self, path: str, query: Mapping[str, str | None], headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[bytes]:
         """Chunks of an answer. Only its beginning is asked for again: what comes after could be twice the same."""
-
-        async def begin() -> ClientResponse:
-            response = await self._open.get(
-                self.url + path, params=_given(query), headers=headers, timeout=ClientTimeout(total=None, sock_connect=ANSWER_S)
-            )
-            await _check(response)
-            return response
-
-        async with await self._patiently(begin) as response:
+        async with await self._patiently(lambda: self._begin(path, query, headers)) as response:
             try:
                 async for chunk in response.content.iter_any():
                     yield chunk
             except (ClientError, ConnectionError) as error:
                 raise NoAnswer(f"{self.url} broke off: {error}") from error
+
+    async def _begin(
+        self, path: str, query: Mapping[str, str | None], headers: Mapping[str, str] | None = None
+    ) -> ClientResponse:
+        timeout = ClientTimeout(total=None, sock_connect=ANSWER_S)
+        response = await self._open.get(self.url + path, params=_given(query), headers=headers, timeout=timeout)
+        await _check(response)
+        return response
 
     async def _patiently(self, once: Callable[[], Awaitable[T]]) -> T:
         """Call again, later and later, while there is no answer."""
@@ -265,8 +272,10 @@ class Client:
             failure: FedError
             try:
                 return await once()
-            except Unavailable as error:
+            except (Unavailable, TooMany) as error:
                 failure = error
+                if isinstance(error, TooMany):
+                    delay = max(delay, error.after_s)
             except ClientSSLError as error:
                 raise NoAnswer(f"{self.url}: not to be trusted ({error}): is FED_CA its authority?") from error
             except (InvalidURL, NonHttpUrlClientError) as error:
@@ -314,6 +323,10 @@ async def _server_sent(chunks: AsyncIterator[bytes]) -> AsyncIterator[tuple[str,
                 yield fields.get(b"event", b"").decode(), json.loads(fields.get(b"data", b"{}")), at
 
 
+def _matching(etag: str | None) -> dict[str, str]:
+    return {"If-Match": etag} if etag else {}
+
+
 def _behind(last: int | None) -> dict[str, str]:
     return {} if last is None else {"Last-Event-ID": str(last)}
 
@@ -329,7 +342,13 @@ async def _check(response: ClientResponse) -> None:
         faults = [Fault(each["field"], each["message"], each["document"], each["line"]) for each in body.get("faults", ())]
     except (ValueError, AttributeError, KeyError):
         detail, faults = f"{response.status} {response.reason}", []
+    if response.status == TooMany.status:
+        raise TooMany(detail, faults, after_s=_seconds(response.headers.get("Retry-After", "")))
     raise BY_STATUS.get(response.status, FedError)(detail, faults)
+
+
+def _seconds(text: str) -> float:
+    return float(text) if text.isdigit() else 1.0
 
 
 def _body(content: bytes | None) -> io.BytesIO | None:

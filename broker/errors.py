@@ -7,6 +7,7 @@ FedError
 ├── Forbidden        403   the token does not allow it
 ├── NotFound         404   nothing of that name
 ├── InConflict       409   it contradicts what is stored, or somebody still uses it
+├── Outdated         412   what was to be changed has been changed since it was read
 ├── TooLarge         413   more than one request may hold
 ├── TooMany          429   a limit is reached; later it may go through
 ├── Unavailable      503   the broker cannot answer just now; the same call may succeed later
@@ -86,6 +87,13 @@ class InConflict(FedError):
     title = "in conflict with what is stored"
 
 
+class Outdated(FedError):
+    """What was to be changed has been changed since it was read."""
+
+    status = 412
+    title = "changed since it was read"
+
+
 class TooLarge(FedError):
     """More than one request may hold."""
 
@@ -94,10 +102,14 @@ class TooLarge(FedError):
 
 
 class TooMany(FedError):
-    """A limit is reached; later it may go through."""
+    """A limit is reached; after `after_s` seconds it may go through."""
 
     status = 429
     title = "a limit is reached"
+
+    def __init__(self, detail: str = "", faults: Sequence[Fault] = (), after_s: float = 1.0) -> None:
+        super().__init__(detail, faults)
+        self.after_s = after_s
 
 
 class Unavailable(FedError):
@@ -113,6 +125,6 @@ class NoAnswer(FedError):
     title = "the endpoint does not answer"
 
 
-KINDS = (Invalid, Unauthorized, Forbidden, NotFound, InConflict, TooLarge, TooMany, Unavailable)
+KINDS = (Invalid, Unauthorized, Forbidden, NotFound, InConflict, Outdated, TooLarge, TooMany, Unavailable)
 BY_STATUS = {kind.status: kind for kind in KINDS}
 """The errors that an answer's status stands for."""

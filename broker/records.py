@@ -103,6 +103,7 @@ class Tenant:
 
     name: str
     max_pending: int = 10_000
+    max_requests_per_second: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

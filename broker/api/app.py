@@ -8,6 +8,7 @@ from aiohttp.typedefs import Handler
 from broker.api import events, explain, health, jobs, openapi, operating, resources, sites, streams, submit, topology, wishes
 from broker.api.auth import check_caller, is_open
 from broker.api.errors import errors_to_problems
+from broker.api.limits import LIMITS, Limits, keep_limits
 from broker.api.queries import check_query
 from broker.api.services import SERVICES, Services
 from broker.errors import Unavailable
@@ -20,9 +21,10 @@ BODY_BYTES = 8 * 2**20
 
 def api(services: Services) -> web.Application:
     """The application. Handlers find `services` under `SERVICES`."""
-    around = [errors_to_problems, check_caller, check_query, wait_for_records]
+    around = [errors_to_problems, check_caller, keep_limits, check_query, wait_for_records]
     app = web.Application(client_max_size=BODY_BYTES, middlewares=around)
     app[SERVICES] = services
+    app[LIMITS] = Limits()
     app[openapi.DESCRIBED] = MODULES
     for module in MODULES:
         app.add_routes(module.routes)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from broker.api.matching import Wanted
 from broker.api.services import Services
 from broker.auditing import entry
 from broker.errors import InConflict, TooLarge
@@ -21,16 +22,25 @@ async def update(services: Services, key: str, change: Callable[[Any | None], An
     """Write what `change` makes of the present value (None: absent), with an entry of the audit, and return it. What `change`
     returns unaltered is not written. `change` may raise, and is called again when somebody else was quicker. Raises InConflict
     and TooLarge."""
+    return (await update_at(services, key, change, who, what))[0]
+
+
+async def update_at(
+    services: Services, key: str, change: Callable[[Any | None], Any], who: str, what: str = "", wanted: Wanted | None = None
+) -> tuple[Any, int]:
+    """The same, with the revision that the record has then (0: not known). Raises Outdated where it is not as `wanted`, too."""
     held = services.context.world.mirror.entries.get(key)
-    value, revision = (held.value, held.revision) if held and not held.error else await fresh(services, key)
+    value, revision = (held.value, held.revision) if held and not held.error and not wanted else await fresh(services, key)
     for _ in range(TRIES):
+        if wanted:
+            wanted.check(revision)
         changed = change(value)
         if changed == value:
-            return value
+            return value, revision
         audited = entry(services.context, who, what or ("change" if value else "create"), key, value, changed)
         result = (await services.context.ledger.commit([[Save(key, changed, revision), audited]]))[0]
         if isinstance(result, Saved):
-            return changed
+            return changed, result.revision
         if isinstance(result, Rejected):
             raise TooLarge(result.reason)
         value, revision = await fresh(services, key)
@@ -66,6 +76,12 @@ async def save_all(services: Services, values: Mapping[str, object]) -> None:
     due = {key: value for key, value in values.items() if key not in entries or entries[key].value != value}
     if due:
         await services.context.ledger.commit([[Save(key, value, None)] for key, value in due.items()])
+
+
+async def check_wanted(services: Services, key: str, wanted: Wanted | None) -> None:
+    """Raises Outdated where the record is not as `wanted`."""
+    if wanted:
+        wanted.check((await fresh(services, key))[1])
 
 
 async def remove(services: Services, keys: Iterable[str], who: str = "") -> None:

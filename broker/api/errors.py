@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from http import HTTPStatus
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from broker.api.services import SERVICES, answer
-from broker.errors import FedError, Unavailable
+from broker.errors import FedError, TooMany, Unavailable
 from broker.store.base import NoSpace, StoreError
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ def problem(error: FedError, status: int | None = None) -> web.Response:
         body["faults"] = error.faults
     response = answer(body, status=status, content_type="application/problem+json")
     if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
-        response.headers["Retry-After"] = "1"
+        response.headers["Retry-After"] = str(math.ceil(error.after_s) if isinstance(error, TooMany) else 1)
     return response
 
 

@@ -7,6 +7,7 @@ from itertools import islice
 from aiohttp import web
 
 from broker.api.finding import job_of_request, whole_number
+from broker.api.matching import tagged
 from broker.api.pages import last_of, token_of
 from broker.api.selecting import FILTERS, narrowed, newest, selector_of
 from broker.api.services import SERVICES, Services, answer
@@ -40,7 +41,7 @@ async def show_job(request: web.Request) -> web.Response:
     """One job, with its spec."""
     job = await job_of_request(request)
     spec = {**body_of(job.spec, name=job.wish.name), "labels": job.wish.labels}
-    return answer({**shown(request.app[SERVICES], job), "spec": spec})
+    return tagged(answer({**shown(request.app[SERVICES], job), "spec": spec}), job.wish_revision)
 
 
 def shown(services: Services, job: Job) -> Shown:

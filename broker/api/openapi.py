@@ -161,6 +161,9 @@ def _in_headers(route: str) -> Iterable[dict[str, Any]]:
     if route == "POST /v1/jobs":
         words = "the same body under the same key makes the same jobs, for a day; another body is a conflict"
         yield {"name": "Idempotency-Key", "in": "header", "description": words, "schema": {"type": "string"}}
+    if route.startswith(("PUT ", "DELETE ")) or re.search(r"{job}/(cancel|hold|release)$", route):
+        words = "an ETag, as GET gave it: only if it is still that; 412 otherwise"
+        yield {"name": "If-Match", "in": "header", "description": words, "schema": {"type": "string"}}
     if route == "GET /v1/events":
         yield {"name": "Last-Event-ID", "in": "header", "description": "go on behind it", "schema": {"type": "string"}}
 

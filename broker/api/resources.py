@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from aiohttp import web
 
 from broker.api.auth import caller_of, default_tenant, sees, tenant_asked, with_tenant
 from broker.api.bodies import body_of_request, check_name, raw_of
-from broker.api.changes import fresh, remove, save_all, update
+from broker.api.changes import check_wanted, fresh, remove, save_all, update, update_at
 from broker.api.finding import newest
 from broker.api.health import site_health
+from broker.api.matching import tagged, wanted
 from broker.api.services import SERVICES, Services, answer
 from broker.api.uses import check_dataset_unused, check_site_idle, check_site_unused, check_tenant_unused, datasets_at
 from broker.api.views import Shown
@@ -52,8 +53,8 @@ async def put_site(request: web.Request) -> web.Response:
             check_site_idle(services.context.world, declared.name)
         return declared if "admission" in body.model_fields_set else replace(declared, admission=old.admission)
 
-    site = await update(services, _key(services, kinds.SITES, body.name), changed, caller_of(request))
-    return answer(_site_view(services, site))
+    site, revision = await _declare(request, _key(services, kinds.SITES, body.name), changed)
+    return tagged(answer(_site_view(services, site)), revision)
 
 
 @routes.put("/v1/links/{name}")
@@ -64,8 +65,8 @@ async def put_link(request: web.Request) -> web.Response:
     link = link_of(body)
     check_name(request, link.name)
     _check_sites(services.context.world, {"from": link.source, "to": link.target})
-    await update(services, _key(services, kinds.LINKS, link.name), lambda _: link, caller_of(request))
-    return answer(_link_view(services, link))
+    _, revision = await _declare(request, _key(services, kinds.LINKS, link.name), lambda _: link)
+    return tagged(answer(_link_view(services, link)), revision)
 
 
 @routes.put("/v1/datasets/{name}")
@@ -91,9 +92,9 @@ async def put_dataset(request: web.Request) -> web.Response:
         return replace(old, size_bytes=size_bytes, checksum=old.checksum or declared.checksum)
 
     keys = world.mirror.keys
-    dataset = await update(services, keys.dataset(declared.id), changed, caller_of(request))
+    dataset, revision = await _declare(request, keys.dataset(declared.id), changed)
     await save_all(services, {keys.replica(each.dataset, each.site): each for each in replicas})
-    return answer(_dataset_view(services, dataset))
+    return tagged(answer(_dataset_view(services, dataset)), revision)
 
 
 @routes.put("/v1/tenants/{name}")
@@ -102,8 +103,8 @@ async def put_tenant(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     tenant = tenant_of(await body_of_request(request, TenantBody))
     check_name(request, tenant.name)
-    await update(services, _key(services, kinds.TENANTS, tenant.name), lambda _: tenant, caller_of(request))
-    return answer(_tenant_view(services, tenant))
+    _, revision = await _declare(request, _key(services, kinds.TENANTS, tenant.name), lambda _: tenant)
+    return tagged(answer(_tenant_view(services, tenant)), revision)
 
 
 @routes.get("/v1/sites")
@@ -141,21 +142,24 @@ async def list_tenants(request: web.Request) -> web.Response:
 async def show_site(request: web.Request) -> web.Response:
     """One site."""
     services = request.app[SERVICES]
-    return answer(_site_view(services, _one(services.context.world.sites, "site", request)))
+    site = _one(services.context.world.sites, "site", request)
+    return _shown(services, _key(services, kinds.SITES, site.name), _site_view(services, site))
 
 
 @routes.get("/v1/links/{name}")
 async def show_link(request: web.Request) -> web.Response:
     """One link, by `from:to`."""
     services = request.app[SERVICES]
-    return answer(_link_view(services, _one(services.context.world.links, "link", request)))
+    link = _one(services.context.world.links, "link", request)
+    return _shown(services, _key(services, kinds.LINKS, link.name), _link_view(services, link))
 
 
 @routes.get("/v1/datasets/{name}")
 async def show_dataset(request: web.Request) -> web.Response:
     """One version of a dataset: `name@version`, or the newest."""
     services = request.app[SERVICES]
-    return answer(_dataset_view(services, services.context.world.datasets[_dataset_id(services.context.world, request)]))
+    dataset = services.context.world.datasets[_dataset_id(services.context.world, request)]
+    return _shown(services, services.context.world.mirror.keys.dataset(dataset.id), _dataset_view(services, dataset))
 
 
 @routes.get("/v1/tenants/{name}")
@@ -165,7 +169,7 @@ async def show_tenant(request: web.Request) -> web.Response:
     tenant = _one(_tenants(services.context.world), "tenant", request)
     if not sees(request, tenant.name):
         raise NotFound(f"no tenant is named {tenant.name}")
-    return answer(_tenant_view(services, tenant))
+    return _shown(services, _key(services, kinds.TENANTS, tenant.name), _tenant_view(services, tenant))
 
 
 @routes.delete("/v1/sites/{name}")
@@ -174,6 +178,7 @@ async def delete_site(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     world, keys = services.context.world, services.context.world.mirror.keys
     site = _one(world.sites, "site", request)
+    await check_wanted(services, keys.of(kinds.SITES, site.name), wanted(request))
     check_site_unused(world, site.name)
     who = caller_of(request)
     revision = await _closed(services, site, who)
@@ -192,6 +197,7 @@ async def delete_link(request: web.Request) -> web.Response:
     """Transfers under way over it go on."""
     services = request.app[SERVICES]
     link = _one(services.context.world.links, "link", request)
+    await check_wanted(services, _key(services, kinds.LINKS, link.name), wanted(request))
     await remove(services, [_key(services, kinds.LINKS, link.name)], caller_of(request))
     await remove(services, [_key(services, kinds.LINK_STATUS, link.name)])
     return web.Response(status=HTTPStatus.NO_CONTENT)
@@ -204,6 +210,7 @@ async def delete_dataset(request: web.Request) -> web.Response:
     world, keys = services.context.world, services.context.world.mirror.keys
     dataset = _dataset_id(world, request)
     tenant_asked(request, dataset.tenant)
+    await check_wanted(services, keys.dataset(dataset), wanted(request))
     check_dataset_unused(world, dataset)
     await _taken_away(services, dataset, caller_of(request))
     await remove(services, [keys.replica(dataset, site) for site in world.replicas.get(dataset, ())])
@@ -215,6 +222,7 @@ async def delete_tenant(request: web.Request) -> web.Response:
     """One that has neither jobs nor datasets."""
     services = request.app[SERVICES]
     tenant = _one(services.context.world.tenants, "tenant", request)
+    await check_wanted(services, _key(services, kinds.TENANTS, tenant.name), wanted(request))
     check_tenant_unused(services.context.world, tenant.name)
     await remove(services, [_key(services, kinds.TENANTS, tenant.name)], caller_of(request))
     return web.Response(status=HTTPStatus.NO_CONTENT)
@@ -281,6 +289,15 @@ def _tenant_view(services: Services, tenant: Tenant) -> Shown:
 
 def _tenants(world: World) -> Mapping[str, Tenant]:
     return {DEFAULT_TENANT: Tenant(DEFAULT_TENANT), **world.tenants}
+
+
+async def _declare(request: web.Request, key: str, change: Callable[[Any], T]) -> tuple[T, int]:
+    """What is stored now, with its revision. Raises Outdated, InConflict and TooLarge."""
+    return await update_at(request.app[SERVICES], key, change, caller_of(request), wanted=wanted(request))
+
+
+def _shown(services: Services, key: str, view: Shown) -> web.Response:
+    return tagged(answer(view), services.context.world.revision(key))
 
 
 def _listed(items: Iterable[Shown]) -> web.Response:

@@ -12,9 +12,10 @@ from pydantic import Field
 
 from broker.api.auth import caller_of
 from broker.api.bodies import body_of_request
-from broker.api.changes import update
+from broker.api.changes import update_at
 from broker.api.finding import job_of_request
 from broker.api.jobs import shown
+from broker.api.matching import Wanted, wanted
 from broker.api.selecting import narrowed, newest, selector_of
 from broker.api.services import SERVICES, Services, answer
 from broker.auditing import entry
@@ -107,17 +108,17 @@ async def release_jobs(request: web.Request) -> web.Response:
 async def _change(request: web.Request, job: Job, change: Change, why: str = "") -> None:
     services = request.app[SERVICES]
     ask = Ask(caller_of(request), request.query.get("why", why), services.context.clock.now())
-    await _write(services, job, change, ask)
+    await _write(services, job, change, ask, wanted(request))
 
 
-async def _write(services: Services, job: Job, change: Change, ask: Ask) -> None:
+async def _write(services: Services, job: Job, change: Change, ask: Ask, known: Wanted | None = None) -> None:
     def changed(wish: Wish | None) -> Wish:
         if wish is None:
             raise NotFound(f"job {job.id} is gone")
         return change(wish, ask)
 
     key = services.context.world.mirror.keys.of(kinds.WISHES, job.id)
-    await update(services, key, changed, ask.who, _verb(change))
+    await update_at(services, key, changed, ask.who, _verb(change), known)
 
 
 async def _change_all(request: web.Request, change: Change) -> web.Response:

@@ -149,3 +149,4 @@ class TenantBody(Body):
 
     name: Name = Field(examples=["vision"])
     max_pending: Annotated[int, Field(ge=1, le=100_000_000)] = 10_000
+    max_requests_per_second: Annotated[float, Field(gt=0, le=1e6)] | None = None

@@ -61,7 +61,7 @@ def dataset_of(body: DatasetBody, now: float) -> tuple[Dataset, tuple[Replica, .
 
 def tenant_of(body: TenantBody) -> Tenant:
     """The tenant that a body declares."""
-    return Tenant(body.name, body.max_pending)
+    return Tenant(body.name, body.max_pending, body.max_requests_per_second)
 
 
 def job_of(body: JobBody, resolve: Resolve) -> tuple[str, JobSpec]:
@@ -130,7 +130,8 @@ def body_of(value: Site | Link | Dataset | Tenant | JobSpec, replicas: Iterable[
             measured = {"size_bytes": value.size_bytes, "checksum": value.checksum}
             return {"tenant": value.id.tenant, "name": value.id.name, "version": value.id.version, **measured, "replicas": copies}
         case Tenant():
-            return {"name": value.name, "max_pending": value.max_pending}
+            limits = {"max_pending": value.max_pending, "max_requests_per_second": value.max_requests_per_second}
+            return {"name": value.name, **limits}
         case JobSpec():
             return _job_body(value, name)
 
