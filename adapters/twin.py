@@ -105,5 +105,7 @@ class TwinAdapter:
     async def _begin(self, call: str, epoch: int | None) -> None:
         self.calls[call] = self.calls.get(call, 0) + 1
         await self._network(call, "send")
+        if call != "probe" and self._twin.failing & {Layer.REACH, Layer.LOGIN}:
+            raise Unreachable(f"{call}: nobody answers us")
         if epoch is not None:
             self._twin.guard(epoch, self._federation)

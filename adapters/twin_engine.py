@@ -43,7 +43,7 @@ class EngineTwin:
     starts: list[Start] = field(default_factory=list)
     life: int = 1
     failing: frozenset[Layer] = frozenset()
-    """Layers whose probe fails."""
+    """Layers whose probe fails; with the first two every other call does too."""
 
     def __post_init__(self) -> None:
         self._runs: dict[NativeId, Held] = {}

@@ -14,6 +14,8 @@ from adapters.base import (
     RunRef,
     SiteState,
     StaleEpoch,
+    Unknown,
+    Unreachable,
 )
 from tests.contract.adapter.kinds import (
     where_accepted_runs_are_kept,
@@ -212,6 +214,21 @@ async def test_a_healthy_site_answers_in_every_layer(kind, adapter):
     checks = await adapter.probe(getattr(kind, "probe_timeout_s", PROBE_S))
     assert [check.layer for check in checks] == list(Layer)
     assert all(check.is_ok and check.latency_ms >= 0 for check in checks)
+
+
+@pytest.mark.parametrize("layer", [Layer.REACH, Layer.LOGIN])
+async def test_who_is_not_reached_or_not_let_in_concludes_nothing(kind, layer):
+    run = a_run(kind)
+    async with kind.broken(layer) as broken:
+        for failing in (broken.observe([], CALL), broken.cancel([ref(run)], CALL), broken.forget([ref(run)], CALL)):
+            with pytest.raises(Unreachable):
+                await failing
+        try:
+            outcome = (await broken.submit([run], CALL))[run.name]
+        except Unreachable as error:
+            outcome = Unknown(str(error))
+        await broken.close()
+    assert isinstance(outcome, Unknown)
 
 
 @pytest.mark.parametrize("layer", Layer)
