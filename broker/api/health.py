@@ -32,6 +32,7 @@ async def show_health(request: web.Request) -> web.Response:
             ],
             "leader": holder(services, kinds.LEADER),
             "me": services.members.me.id,
+            "now": services.context.clock.now(),
             "lease_remaining_s": services.members.remaining_s(),
             "paused": pause_view(world),
             "tokens": services.tokens.objection if services.tokens else "",

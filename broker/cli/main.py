@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from broker.cli import federation, jobs, looking, operating, submitting, tokens, up
+from broker.cli import doctor, federation, jobs, looking, operating, submitting, tokens, up
 from broker.cli.session import Session
 from broker.errors import FedError, Invalid, NoAnswer, NotFound, Unavailable
 
@@ -27,6 +27,7 @@ VERBS: tuple[Callable[..., None], ...] = (
     looking.status,
     looking.topology,
     federation.health,
+    doctor.doctor,
     operating.pause,
     operating.resume,
     operating.audit,

@@ -51,6 +51,13 @@ def submitted(fed, job, *options):
     return fed("submit", "-f", "-", "-o", "json", *options, stdin=job)
 
 
+def test_the_doctor_looks_at_a_live_broker(fed):
+    told = {each["what"]: each for each in fed("doctor", "--all", "-o", "json").json["items"]}
+    assert told.keys() >= {"store", "brokers", "leader", "clock", "records", "site ams"}
+    assert told["brokers"]["cure"].startswith("run a second one")
+    assert (told["clock"]["cure"], told["records"]["cure"]) == ("", "")
+
+
 def test_documents_are_applied_in_an_order_that_works(applied):
     assert [item["kind"] for item in applied.json["items"]] == ["sites", "sites", "links", "datasets"]
 
