@@ -16,7 +16,7 @@ from dataclasses import replace
 from multiprocessing.connection import wait
 
 from broker.metrics import Metrics
-from broker.placement.assign import plan
+from broker.placement.isolate import plan_around
 from broker.placement.view import Plan, PlanInput
 from topology.dataset import Dataset, Replica
 from topology.graph import Topology
@@ -32,7 +32,7 @@ _KEPT: dict[str, Topology] = {}
 
 async def plan_here(given: PlanInput) -> Plan:
     """Make the plan in this process."""
-    return plan(given)
+    return plan_around(given)
 
 
 class PlanProcess:
@@ -48,7 +48,7 @@ class PlanProcess:
         await self._make(PlanInput(0.0, _NOWHERE, ()))
 
     async def __call__(self, given: PlanInput) -> Plan:
-        """The plan. Raises what `plan` raises, and BrokenProcessPool when the process died twice over it."""
+        """The plan. Raises what `plan_around` raises, and BrokenProcessPool when the process died twice over it."""
         began = time.perf_counter()
         try:
             made = await self._make(given)
@@ -100,4 +100,4 @@ def _plan_there(graph: Topology | None, datasets: Sequence[Dataset], replicas: S
     """In the process: put the topology together again, and plan."""
     if graph is not None:
         _KEPT["graph"] = graph
-    return plan(replace(given, topology=_KEPT.get("graph", _NOWHERE).with_replicas(datasets, replicas)))
+    return plan_around(replace(given, topology=_KEPT.get("graph", _NOWHERE).with_replicas(datasets, replicas)))

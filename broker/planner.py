@@ -97,6 +97,9 @@ class Planner:
         given, ids = self.snapshots.take(self._context.clock.now())
         made = await self._runner(given) if given.classes else Plan()
         self.reasons = made.passed
+        for fault in made.faults:
+            log.error("a class of jobs cannot be planned, by our fault, and waits:\n%s", fault)
+            self._context.metrics.bugs.labels("plan").inc()
         written = await self._write(made, ids, right)
         await self._give_up_waiting(right)
         return made.is_cut and written > 0

@@ -8,6 +8,8 @@ from types import MappingProxyType
 
 EPSILON = 1e-9
 """Slack for sums of fractions: ten tasks of 0.1 cpus fit one cpu."""
+MOST_TIMES = 1_000_000
+"""Of an amount of nothing in any room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +53,12 @@ class Resources:
         return self.times_in(room) >= 1
 
     def times_in(self, room: Resources) -> int:
-        """How many times this amount fits into `room`; an amount of nothing fits a million times."""
-        times = 1_000_000
+        """How many times this amount fits into `room`; an amount of nothing `MOST_TIMES`."""
+        times = MOST_TIMES
         if self.cpus > 0:
-            times = min(times, int((room.cpus + EPSILON) // self.cpus))
+            times = min(times, _quotient(room.cpus, self.cpus))
         if self.memory_gib > 0:
-            times = min(times, int((room.memory_gib + EPSILON) // self.memory_gib))
+            times = min(times, _quotient(room.memory_gib, self.memory_gib))
         if self.gpus:
             have = dict(room.gpus)
             for kind, count in self.gpus:
@@ -77,6 +79,11 @@ class Resources:
         parts += [f"{self.memory_gib:g} GiB memory"] if self.memory_gib else []
         parts += [f"{count} {kind} GPUs" for kind, count in self.gpus]
         return ", ".join(parts) or "nothing"
+
+
+def _quotient(have: float, each: float) -> int:
+    """How many times `each` is in `have`; of next to nothing, as of nothing."""
+    return int(min((have + EPSILON) // each, MOST_TIMES)) if each > EPSILON else MOST_TIMES
 
 
 def _lack(want: float, have: float) -> float:

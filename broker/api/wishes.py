@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Annotated
 
 from aiohttp import web
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from broker.api.auth import caller_of
 from broker.api.bodies import body_of_request
@@ -37,6 +37,10 @@ TOGETHER = 500
 Change = Callable[[Wish, Ask], Wish]
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 class ManyBody(Body):
     """Which jobs, by the filters of the list; `all` where none is meant to narrow."""
 
@@ -45,7 +49,7 @@ class ManyBody(Body):
     tenant: str = ""
     name: str = ""
     label: str = ""
-    since: str = ""
+    since: Annotated[str, BeforeValidator(lambda value: str(value) if _is_number(value) else value)] = ""
     all: bool = False
     why: Annotated[str, Field(max_length=1_000)] = ""
 
@@ -157,7 +161,7 @@ def _verb(change: Change) -> str:
 
 def _unfinished(job: Job) -> Job:
     if job.state.phase.is_terminal:
-        raise InConflict(f"job {job.id} is over: it {job.state.phase}")
+        raise InConflict(f"job {job.id} is over: its phase is {job.state.phase}")
     return job
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +25,8 @@ OneJob = Annotated[str | None, typer.Argument(metavar="ID", help="A job's id, or
 Phases = Annotated[str | None, typer.Option("--phase", help="Those in these phases, with commas between.")]
 Site = Annotated[str | None, typer.Option("--site", help="Those at this site.")]
 Tenant = Annotated[str | None, typer.Option("--tenant", help="Those of this tenant.")]
+JobName = Annotated[str | None, typer.Option("--name", help="Those of this name.")]
+Since = Annotated[str | None, typer.Option("--since", help="Younger ones: epoch seconds, or 2026-01-31T08:00:00Z.")]
 Everything = Annotated[bool, typer.Option("--all", help="Every job.")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="A job's id, or a name that only it has.")]
 
@@ -48,8 +50,8 @@ def list_jobs(
     site: Annotated[str | None, typer.Option(help="Only those at this site.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
     label: Label = None,
-    name: Annotated[str | None, typer.Option(help="Only those of this name.")] = None,
-    since: Annotated[str | None, typer.Option(help="Only younger ones: epoch seconds, or 2026-01-31T08:00:00Z.")] = None,
+    name: JobName = None,
+    since: Since = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Then go on with what changes.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 100,
     cursor: Annotated[str | None, typer.Option(help="The `next` of the page before.")] = None,
@@ -110,46 +112,31 @@ def logs(
     session.run(copy)
 
 
-def cancel(
-    context: typer.Context,
-    job: OneJob = None,
-    label: Label = None,
-    phase: Phases = None,
-    site: Site = None,
-    tenant: Tenant = None,
-    everything: Everything = False,
-    output: Output = Format.TABLE,
-) -> None:
-    """Ask for the end of a job, or of all that the filters mean; `fed wait` tells when it is over."""
-    _wish(context.obj, "cancel", job, {"label": label, "phase": phase, "site": site, "tenant": tenant}, everything, output)
+def _asking(verb: str, words: str) -> Callable[..., None]:
+    """The verb that asks something of one job, or of all that filters mean."""
+
+    def ask(
+        context: typer.Context,
+        job: OneJob = None,
+        label: Label = None,
+        phase: Phases = None,
+        site: Site = None,
+        tenant: Tenant = None,
+        name: JobName = None,
+        since: Since = None,
+        everything: Everything = False,
+        output: Output = Format.TABLE,
+    ) -> None:
+        narrow = {"label": label, "phase": phase, "site": site, "tenant": tenant, "name": name, "since": since}
+        _wish(context.obj, verb, job, narrow, everything, output)
+
+    ask.__name__, ask.__doc__ = verb, words
+    return ask
 
 
-def hold(
-    context: typer.Context,
-    job: OneJob = None,
-    label: Label = None,
-    phase: Phases = None,
-    site: Site = None,
-    tenant: Tenant = None,
-    everything: Everything = False,
-    output: Output = Format.TABLE,
-) -> None:
-    """Keep a job that waits from being placed, or all that the filters mean."""
-    _wish(context.obj, "hold", job, {"label": label, "phase": phase, "site": site, "tenant": tenant}, everything, output)
-
-
-def release(
-    context: typer.Context,
-    job: OneJob = None,
-    label: Label = None,
-    phase: Phases = None,
-    site: Site = None,
-    tenant: Tenant = None,
-    everything: Everything = False,
-    output: Output = Format.TABLE,
-) -> None:
-    """Let a held job be placed, or all that the filters mean."""
-    _wish(context.obj, "release", job, {"label": label, "phase": phase, "site": site, "tenant": tenant}, everything, output)
+cancel = _asking("cancel", "Ask for the end of a job, or of all that the filters mean; `fed wait` tells when it is over.")
+hold = _asking("hold", "Keep a job that waits from being placed, or all that the filters mean.")
+release = _asking("release", "Let a held job be placed, or all that the filters mean.")
 
 
 def _wish(session: Session, verb: str, job: str | None, narrow: Json, everything: bool, output: Format) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 BULK = 500
 """Jobs in one request."""
 MOST_COPIES = 100_000
+MOST_TOLD = 20
+"""Of jobs that did not succeed, each with its reason."""
 DIRECTIVE = re.compile(r"#FED(?:[ \t](.*))?")
 COMMAND = "fed.command"
 
@@ -62,6 +65,8 @@ def submit(
 ) -> None:
     """Hand in jobs: -f FILE, a script with `#FED` lines, or `-- COMMAND`. Prints their ids."""
     session: Session = context.obj
+    if idempotency_key is not None and not (idempotency_key and idempotency_key.isascii() and idempotency_key.isprintable()):
+        raise Invalid(faults=[Fault("--idempotency-key", "use printable ASCII characters, at least one")])
     command = context.meta.get(COMMAND)
     given = {
         "name": name,
@@ -76,8 +81,8 @@ def submit(
         "sites": {"require": {"site": site}} if site else None,
         **_fields(set_ or ()),
     }
-    over = {field: value for field, value in given.items() if value not in (None, [], {})}
-    bodies = copies(_asked(script, file, command, over), count)
+    asked = {field: value for field, value in given.items() if value not in (None, [], {})}
+    bodies = copies(_asked(script, file, command, asked), count)
     answers = session.run(lambda client: _send(client, bodies, idempotency_key))
     for warning in [warning for answer in answers for warning in answer.get("warnings", ())]:
         print(f"fed: warning: {warning}", file=sys.stderr)
@@ -85,7 +90,9 @@ def submit(
     answer = answers[0] if len(bodies) == 1 else {"items": items, "next": None}
     show(answer, output, lambda _: print_table(("id", "name", "phase"), [(e["id"], e["name"], e["phase"]) for e in items]))
     if wait:
-        raise typer.Exit(exit_code_of(wait_for_all(session, [item["id"] for item in items])))
+        over = wait_for_all(session, [item["id"] for item in items])
+        _tell_failed([job for job in over if job["phase"] != "succeeded"])
+        raise typer.Exit(exit_code_of(over))
 
 
 def bodies_of(file: Path) -> list[Json]:
@@ -139,15 +146,25 @@ def _asked(script: Path | None, file: Path | None, command: Sequence[str] | None
     return [{"name": _name_from(Path(command[0]).stem), "command": list(command), **over}]
 
 
+def _tell_failed(jobs: Sequence[Json]) -> None:
+    for job in jobs[:MOST_TOLD]:
+        print(f"fed: {job['id']} {job['phase']}: {job['reason']}; `fed logs {job['id']}` has its output", file=sys.stderr)
+    if len(jobs) > MOST_TOLD:
+        print(f"fed: and {len(jobs) - MOST_TOLD} more: `fed jobs --phase failed,cancelled`", file=sys.stderr)
+
+
 def _name_from(word: str) -> str:
     return re.sub(r"[^a-z0-9-]+", "-", word.lower()).strip("-")[:40] or "job"
 
 
 def _resources(cpus: float | None, memory: float | None, gpus: str | None) -> Json:
     given: Json = {"cpus": cpus, "memory_gib": memory}
+    for option, amount in (("--cpus", cpus), ("--memory", memory)):
+        if amount is not None and not math.isfinite(amount):
+            raise Invalid(faults=[Fault(option, f"{amount} is no amount")])
     if gpus is not None:
-        kind, _, number = gpus.rpartition(":")
-        if not number.isdecimal():
+        kind, colon, number = gpus.rpartition(":")
+        if not number.isdecimal() or (colon and not kind):
             raise Invalid(faults=[Fault("--gpus", f"{gpus} is neither a number nor TYPE:NUMBER, such as a100:2")])
         given["gpus"] = {"count": int(number), **({"types": [kind]} if kind else {})}
     return {name: value for name, value in given.items() if value is not None}

@@ -70,7 +70,7 @@ class PoolBody(Body):
     name: Name = Field(examples=["cpu"])
     nodes: Annotated[int, Field(ge=1, le=1_000_000, examples=["2"])]
     per_node: NodeBody = Field(examples=["{cpus: 4, memory_gib: 8}"])
-    speed: Annotated[float, Field(gt=0, le=1_000)] = 1.0
+    speed: Annotated[float, Field(ge=0.001, le=1_000)] = 1.0
     power: PowerBody = PowerBody()
 
 
@@ -97,7 +97,7 @@ class SiteBody(Body):
     price: PriceBody = PriceBody()
     carbon_g_per_kwh: Amount = 0.0
     admission: Annotated[str, one_of(*map(str, Admission))] = str(Admission.OPEN)
-    queue_ahead: Annotated[float, Field(ge=0, le=100)] = 0.0
+    queue_ahead: Annotated[Amount, Field(le=100)] = 0.0
 
     @model_validator(mode="after")
     def _has_distinct_pools(self) -> Self:
@@ -149,4 +149,4 @@ class TenantBody(Body):
 
     name: Name = Field(examples=["vision"])
     max_pending: Annotated[int, Field(ge=1, le=100_000_000)] = 10_000
-    max_requests_per_second: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    max_requests_per_second: Annotated[float, Field(ge=0.001, le=1e6)] | None = None

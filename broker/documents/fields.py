@@ -22,6 +22,9 @@ ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 AMOUNT = r"([0-9]+(?:\.[0-9]+)?)"
 DURATION = re.compile(f"(?:{AMOUNT}d)?(?:{AMOUNT}h)?(?:{AMOUNT}m)?(?:{AMOUNT}s)?")
 DAY_S, HOUR_S, MINUTE_S = 86_400, 3_600, 60
+SMALLEST = 1e-9
+"""Of any amount that is not nothing: what divides by less runs out of numbers."""
+SHORTEST_S = 0.001
 LONGEST_S = 366 * DAY_S
 MOST_TEXT = 1_000
 MOST_ARGUMENT = 100_000
@@ -122,9 +125,15 @@ def seconds_of(value: Any) -> float:
         value = days * DAY_S + hours * HOUR_S + minutes * MINUTE_S + seconds
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("use seconds, or text such as 90s, 2m, 1h30m or 2d")
-    if not 0 < value <= LONGEST_S:
-        raise ValueError("use more than 0 and at most 366 days")
+    if not SHORTEST_S <= value <= LONGEST_S:
+        raise ValueError("use at least a millisecond (0.001) and at most 366 days")
     return float(value)
+
+
+def _nothing_or_something(value: float) -> float:
+    if 0 < value < SMALLEST:
+        raise ValueError(f"use 0, or at least {SMALLEST:g}")
+    return value
 
 
 def _label_name(value: str) -> str:
@@ -185,8 +194,8 @@ Labels = Annotated[dict[LabelName, LabelValue], Field(max_length=100)]
 Environment = Annotated[dict[EnvironmentName, Argument], Field(max_length=1_000)]
 Names = Annotated[list[Name], BeforeValidator(_one_or_more), Field(max_length=MOST_ITEMS)]
 Texts = Annotated[list[Text], BeforeValidator(_one_or_more), Field(max_length=MOST_ITEMS)]
-Amount = Annotated[float, Field(ge=0, le=1e9)]
-Positive = Annotated[float, Field(gt=0, le=1e9)]
+Amount = Annotated[float, Field(ge=0, le=1e9), AfterValidator(_nothing_or_something)]
+Positive = Annotated[float, Field(ge=SMALLEST, le=1e9)]
 Cpus = Annotated[float, Field(ge=0.001, le=1e6)]
 """No less than a thousandth: what is lost in the sums of fractions must never look like room."""
 Count = Annotated[int, Field(ge=0, le=1_000_000)]

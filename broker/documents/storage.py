@@ -22,7 +22,7 @@ class StorageOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    timeout_s: Annotated[float, Field(gt=0, le=3600)] = TIMEOUT_S
+    timeout_s: Annotated[float, Field(ge=0.001, le=3600)] = TIMEOUT_S
     """An operation that makes no progress for so long has failed."""
 
 

@@ -90,10 +90,12 @@ class Passed:
 class Plan:
     """What to write: placements in order, the bookings that they make, and a reason for each class that is passed over.
 
-    `is_cut` says that a limit ended the plan: more could be placed at once.
+    `is_cut` says that a limit ended the plan: more could be placed at once. `faults` tells of each class that could not be
+    planned, by our fault, where it failed.
     """
 
     placements: tuple[Placement, ...] = ()
     bookings: tuple[Booking, ...] = ()
     passed: Mapping[Shape, Passed] = field(default_factory=dict)
     is_cut: bool = False
+    faults: tuple[str, ...] = ()

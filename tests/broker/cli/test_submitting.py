@@ -59,7 +59,8 @@ def test_the_exit_code_is_the_jobs(jobs, code):
 
 def test_a_command_behind_dashes_is_run_with_its_options_and_waited_for(fed):
     done = fed("submit", "--wait", "--site", "fra", "-o", "name", "--", "exit", "7")
-    assert (done.code, done.err) == (7, "")
+    assert done.code == 7
+    assert done.err.endswith(f"failed: exit code 7; `fed logs {done.out.strip()}` has its output\n")
     assert fed("get", "job", done.out.strip(), "-o", "json").json["spec"]["command"] == ["exit", "7"]
 
 
@@ -152,3 +153,19 @@ def test_jobs_with_a_label_are_listed_held_and_cancelled_together(fed):
     said = fed("events", ids[0]).out
     assert "submitted" in said
     assert "cancel asked" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        (("--cpus", "nan"), "--cpus"),
+        (("--memory", "inf"), "--memory"),
+        (("--gpus", ":1"), "--gpus"),
+        (("--idempotency-key", ""), "--idempotency-key"),
+        (("--idempotency-key", "a\nb"), "--idempotency-key"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_by_name_before_anything_is_sent(fed, options, field):
+    refused = fed("submit", *options, "--", "exit", "0")
+    assert refused.code == 2
+    assert refused.err.startswith(f"fed: {field}: ")

@@ -50,7 +50,7 @@ def test_storage_of_each_scheme_is_taken_and_told_as_it_was_given(url, options):
         ("s3://bucket", {"bukket": "x"}, "options.bukket", ""),
         ("s3:///fed", {}, "url", "use a bucket"),
         ("webhdfs://name.example/fed", {"user": "fed", "token": {"env": "TOKEN"}}, "options.token", "leave out user"),
-        ("file:///srv/ams", {"timeout_s": 0}, "options.timeout_s", "more than 0"),
+        ("file:///srv/ams", {"timeout_s": 0}, "options.timeout_s", "at least 0.001"),
     ],
 )
 def test_what_is_wrong_with_storage_is_told_by_field(url, options, field, cure):
