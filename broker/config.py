@@ -91,6 +91,7 @@ class Settings(BaseModel):
     """In production what is unsafe is refused, and not only warned of: no tokens, no TLS beyond this machine, tokens that others
     can read, an embedded etcd that can lose writes in a crash."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
     lease_ttl_s: float = Field(default=3.0, ge=2.0)
     plan_interval_s: float = Field(default=1.0, gt=0)
     observe_interval_s: float = Field(default=0.5, gt=0)

@@ -26,6 +26,7 @@ def up(
     port: Annotated[int | None, typer.Option(help="Port to listen on; 7777 when absent, 0 for a free one.")] = None,
     config: Annotated[Path | None, typer.Option(help="Settings, as in configs/broker.yaml; options here are stronger.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="text, or json: an object a line.")] = None,
 ) -> None:
     """Run a broker until SIGINT or SIGTERM."""
     from broker.app import run_until_signal
@@ -38,6 +39,7 @@ def up(
         "etcd": {"endpoints": [url.strip() for url in etcd.split(",")]} if etcd else None,
         "listen": {name: value for name, value in (("host", host), ("port", port)) if value is not None} or None,
         "log_level": log_level,
+        "log_format": log_format,
     }
     try:
         settings = read_settings(config, {name: value for name, value in over.items() if value is not None})
@@ -45,7 +47,7 @@ def up(
             raise SettingsError("--data-dir and --etcd: give one, an embedded etcd or one that is there")
         if settings.data_dir is None and not settings.etcd.endpoints:
             raise SettingsError("where are the records? --data-dir DIR for an embedded etcd, or --etcd URL for one that is there")
-        log_to_stderr(settings.log_level)
+        log_to_stderr(settings.log_level, settings.log_format)
         run_until_signal(settings, on_start=lambda url: print(f"fed: listening on {url}", flush=True))
     except (SettingsError, StoreError, OSError) as error:
         print(f"fed: {error}", file=sys.stderr)
