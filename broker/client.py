@@ -86,7 +86,7 @@ class Client:
         """One job by id, or by a name that only it has."""
         return await self._call("GET", f"/v1/jobs/{_part(job)}")
 
-    async def jobs(self, limit: int = 100, cursor: str | None = None, **narrow: str | None) -> Json:
+    async def jobs(self, /, limit: int = 100, cursor: str | None = None, **narrow: str | None) -> Json:
         """Jobs, newest first: `{items, next}`. `narrow` by phase, site, tenant, name, label or since; `cursor` is the `next` of
         the page before, with the same filters."""
         return await self._call("GET", "/v1/jobs", query={"limit": str(limit), "cursor": cursor, **narrow})
@@ -99,7 +99,7 @@ class Client:
         """`cancel`, `hold` or `release` a job: a held one is not placed."""
         return await self._call("POST", f"/v1/jobs/{_part(job)}/{verb}")
 
-    async def for_all(self, verb: str, **narrow: str | bool | None) -> Json:
+    async def for_all(self, /, verb: str, **narrow: str | bool | None) -> Json:
         """`cancel`, `hold` or `release` for all unfinished jobs that the filters of `jobs` mean, or `all=True`: `{matched,
         changed, jobs}`."""
         return await self._call("POST", f"/v1/jobs/{verb}", {name: value for name, value in narrow.items() if value is not None})
@@ -108,7 +108,7 @@ class Client:
         """The last hundred things that happened to a job: `{items, next}`, the oldest first."""
         return await self._call("GET", f"/v1/jobs/{_part(job)}/events")
 
-    async def events(self, last: int | None = None, **narrow: str | None) -> AsyncIterator[Json]:
+    async def events(self, /, last: int | None = None, **narrow: str | None) -> AsyncIterator[Json]:
         """Changes of jobs as they happen, for ever, over interruptions; from behind revision `last` on. `{"reset": true}` comes
         where some were missed: list the jobs anew."""
         while True:
@@ -181,15 +181,15 @@ class Client:
             await response.read()
             return response.headers.get("ETag", "")
 
-    async def get(self, kind: str, name: str, **query: str | None) -> Json:
+    async def get(self, /, kind: str, name: str, **query: str | None) -> Json:
         """One of them."""
         return await self._call("GET", f"/v1/{kind}/{_part(name)}", query=query)
 
-    async def list(self, kind: str, **query: str | None) -> Json:
+    async def list(self, /, kind: str, **query: str | None) -> Json:
         """All of a kind: `{items, next}`."""
         return await self._call("GET", f"/v1/{kind}", query=query)
 
-    async def delete(self, kind: str, name: str, etag: str | None = None, **query: str | None) -> None:
+    async def delete(self, /, kind: str, name: str, etag: str | None = None, **query: str | None) -> None:
         """Remove one that nothing uses any more. `etag` as in `put`."""
         await self._call("DELETE", f"/v1/{kind}/{_part(name)}", query=query, headers=_matching(etag))
 
@@ -217,7 +217,7 @@ class Client:
         """Let nothing be placed, anywhere; what is at a site goes on."""
         return await self._call("POST", "/v1/pause", query={"why": why})
 
-    async def audit(self, limit: int = 100, cursor: str | None = None, **narrow: str | None) -> Json:
+    async def audit(self, /, limit: int = 100, cursor: str | None = None, **narrow: str | None) -> Json:
         """Who changed what, newest first: `{items, next}`. `narrow` by who, what, or the beginning of `record`."""
         return await self._call("GET", "/v1/audit", query={"limit": str(limit), "cursor": cursor, **narrow})
 
