@@ -5,6 +5,7 @@ import pytest
 from tests.engines.running import end_all
 
 
+@pytest.hookimpl(tryfirst=True)  # workers write the groups into the tests' ids in a hook of their own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where workers share the tests, all that work on one engine go to one of them: each worker starts engines of its own."""
     for item in items:
