@@ -34,7 +34,7 @@ engines:  ## the real engines that tests need (or ENGINES="etcd slurm"), built o
 	for engine in $(ENGINES); do FEDBROKER_CACHE=$(FEDBROKER_CACHE) sh tests/engines/$$engine/build.sh || exit 1; done
 
 test-engines: $(VENV)/.dev  ## the contract and the faults, on every real engine of this machine, two engines at a time
-	$(BIN)/python -m pytest -m engines --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest -m engines --numprocesses 2 --dist loadscope
 
 demo-engines: $(VENV)/.dev  ## 400 jobs over a federation of real engines, each checked
 	$(BIN)/python -m tests.engines.mixed
