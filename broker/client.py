@@ -99,6 +99,10 @@ class Client:
         """`cancel`, `hold` or `release` a job: a held one is not placed."""
         return await self._call("POST", f"/v1/jobs/{_part(job)}/{verb}")
 
+    async def unstick(self, job: str, why: str) -> Json:
+        """End a job that a bug left; what may still run of it is stopped. `why` stays in the audit."""
+        return await self._call("POST", f"/v1/jobs/{_part(job)}/unstick", query={"why": why})
+
     async def for_all(self, /, verb: str, **narrow: str | bool | None) -> Json:
         """`cancel`, `hold` or `release` for all unfinished jobs that the filters of `jobs` mean, or `all=True`: `{matched,
         changed, jobs}`."""

@@ -82,6 +82,7 @@ class PlainClient:
     jobs = _call(Client.jobs)
     cancel = _call(Client.cancel)
     wish = _call(Client.wish)
+    unstick = _call(Client.unstick)
     for_all = _call(Client.for_all)
     job_events = _call(Client.job_events)
     events = _stream(Client.events)

@@ -31,6 +31,7 @@ VERBS: tuple[Callable[..., None], ...] = (
     operating.pause,
     operating.resume,
     operating.audit,
+    operating.unstick,
     federation.cordon,
     federation.uncordon,
     jobs.plan,
