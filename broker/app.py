@@ -89,7 +89,7 @@ async def running_broker(
         listener = stack.enter_context(_listener(settings))
         scheme = "https" if settings.tls else "http"
         url = settings.url or f"{scheme}://{settings.listen.host}:{listener.getsockname()[1]}"
-        records = store if store is not None else await stack.enter_async_context(_store(settings, clock))
+        records = store if store is not None else await stack.enter_async_context(opened_store(settings, clock))
         mirror = Mirror(records, Keys(settings.federation), clock)
         context = Context(settings, clock, World(mirror), Ledger(records, mirror), Metrics())
         registry = _registry(stack, context, records, open_site)
@@ -165,7 +165,7 @@ def _listener(settings: Settings) -> socket.socket:
 
 
 @asynccontextmanager
-async def _store(settings: Settings, clock: Clock) -> AsyncIterator[Store]:
+async def opened_store(settings: Settings, clock: Clock) -> AsyncIterator[Store]:
     """etcd as the settings say: theirs, or one of our own below the data directory."""
     async with AsyncExitStack() as stack:
         etcd = settings.etcd

@@ -174,6 +174,10 @@ class Client:
         """All outputs of a job that succeeded, as a tar archive."""
         return self._stream(f"/v1/jobs/{_part(job)}/outputs", {})
 
+    def backup(self) -> AsyncIterator[bytes]:
+        """All records of the federation, as `fed restore` takes them."""
+        return self._stream("/v1/backup", {})
+
     async def put(self, kind: str, name: str, body: Json, etag: str | None = None) -> Json:
         """Declare a site, link, dataset or tenant. `kind` is the plural: sites, links, datasets, tenants. With `etag`, only if
         what is there is still what had it; raises Outdated."""

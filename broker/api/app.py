@@ -6,6 +6,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from broker.api import (
+    backup,
     events,
     explain,
     health,
@@ -27,7 +28,11 @@ from broker.api.queries import check_query
 from broker.api.services import SERVICES, Services
 from broker.errors import Unavailable
 
-MODULES = (submit, jobs, wishes, events, explain, streams, resources, sites, topology, health, operating, unstick, openapi)
+MODULES = (
+    *(submit, jobs, wishes, events, explain, streams),
+    *(resources, sites, topology),
+    *(health, operating, unstick, backup, openapi),
+)
 """Whose routes it has."""
 BODY_BYTES = 8 * 2**20
 """The largest request."""
