@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from aiohttp import ClientSession, TCPConnector, web
+from aiohttp import ClientSession, TCPConnector
 
 from adapters.kinds import open_adapter
 from broker.access import Tokens, TokensError, is_private
 from broker.api.app import api
+from broker.api.connections import listening
 from broker.api.services import Services
 from broker.clock import Clock, SystemClock
 from broker.config import Settings, SettingsError, read_secret
@@ -88,7 +89,7 @@ async def running_broker(
         listener = stack.enter_context(_listener(settings))
         scheme = "https" if settings.tls else "http"
         url = settings.url or f"{scheme}://{settings.listen.host}:{listener.getsockname()[1]}"
-        records = store if store is not None else await stack.enter_async_context(_store(settings, clock))
+        records = store if store is not None else await stack.enter_async_context(opened_store(settings, clock))
         mirror = Mirror(records, Keys(settings.federation), clock)
         context = Context(settings, clock, World(mirror), Ledger(records, mirror), Metrics())
         registry = _registry(stack, context, records, open_site)
@@ -164,7 +165,7 @@ def _listener(settings: Settings) -> socket.socket:
 
 
 @asynccontextmanager
-async def _store(settings: Settings, clock: Clock) -> AsyncIterator[Store]:
+async def opened_store(settings: Settings, clock: Clock) -> AsyncIterator[Store]:
     """etcd as the settings say: theirs, or one of our own below the data directory."""
     async with AsyncExitStack() as stack:
         etcd = settings.etcd
@@ -240,14 +241,11 @@ def _version() -> str:
 async def _serving(services: Services, listener: socket.socket, settings: Settings) -> AsyncIterator[None]:
     """The endpoint: on leaving, no new requests, and those under way have DRAIN_S."""
     identity = Identity(settings.tls, services.context.clock) if settings.tls else None
-    runner = web.AppRunner(api(services), access_log=None, shutdown_timeout=DRAIN_S, handler_cancellation=True)
-    await runner.setup()
-    try:
-        await web.SockSite(runner, listener, ssl_context=identity.context if identity else None).start()
-        async with _running({"certificate": identity.follow} if identity else {}, services.context):
-            yield
-    finally:
-        await runner.cleanup()
+    async with (
+        listening(api(services), listener, identity.context if identity else None, DRAIN_S),
+        _running({"certificate": identity.follow} if identity else {}, services.context),
+    ):
+        yield
 
 
 def _connector(settings: Settings) -> TCPConnector:

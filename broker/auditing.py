@@ -12,8 +12,8 @@ from broker.store.ledger import Save
 
 
 def entry(context: Context, who: str, what: str, key: str, before: object | None, after: object | None) -> Save:
-    """The entry of one change of the record at `key`. Ids sort as a process wrote them, also within a millisecond; two processes
-    do not make the same id of two changes that are both written."""
+    """The entry of one change of the record at `key`; bytes are of a record that could not be read. Ids sort as a process wrote
+    them, also within a millisecond; two processes do not make the same id of two changes that are both written."""
     keys, now = context.world.mirror.keys, context.clock.now()
     made = Audit(now, who, what, key.removeprefix(keys.prefix), _text(before), _text(after))
     distinct = sha256(codec.encode(made)).hexdigest()[:8]
@@ -21,4 +21,6 @@ def entry(context: Context, who: str, what: str, key: str, before: object | None
 
 
 def _text(value: object | None) -> str | None:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
     return None if value is None else codec.encode(value).decode()

@@ -99,6 +99,10 @@ class Client:
         """`cancel`, `hold` or `release` a job: a held one is not placed."""
         return await self._call("POST", f"/v1/jobs/{_part(job)}/{verb}")
 
+    async def unstick(self, job: str, why: str) -> Json:
+        """End a job that a bug left; what may still run of it is stopped. `why` stays in the audit."""
+        return await self._call("POST", f"/v1/jobs/{_part(job)}/unstick", query={"why": why})
+
     async def for_all(self, /, verb: str, **narrow: str | bool | None) -> Json:
         """`cancel`, `hold` or `release` for all unfinished jobs that the filters of `jobs` mean, or `all=True`: `{matched,
         changed, jobs}`."""
@@ -169,6 +173,10 @@ class Client:
     def outputs(self, job: str) -> AsyncIterator[bytes]:
         """All outputs of a job that succeeded, as a tar archive."""
         return self._stream(f"/v1/jobs/{_part(job)}/outputs", {})
+
+    def backup(self) -> AsyncIterator[bytes]:
+        """All records of the federation, as `fed restore` takes them."""
+        return self._stream("/v1/backup", {})
 
     async def put(self, kind: str, name: str, body: Json, etag: str | None = None) -> Json:
         """Declare a site, link, dataset or tenant. `kind` is the plural: sites, links, datasets, tenants. With `etag`, only if

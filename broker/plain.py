@@ -82,6 +82,8 @@ class PlainClient:
     jobs = _call(Client.jobs)
     cancel = _call(Client.cancel)
     wish = _call(Client.wish)
+    unstick = _call(Client.unstick)
+    backup = _stream(Client.backup)
     for_all = _call(Client.for_all)
     job_events = _call(Client.job_events)
     events = _stream(Client.events)

@@ -28,9 +28,10 @@ class Said:
         return json.loads(self.out)
 
 
-def run_fed(*arguments, url="http://127.0.0.1:9", stdin=""):
-    """Call `fed` and wait for its end."""
-    environment = {**os.environ, "FED_URL": url, "COLUMNS": "200"}
+def run_fed(*arguments, url="http://127.0.0.1:9", stdin="", path=""):
+    """Call `fed` and wait for its end; `path` stands before PATH."""
+    programs = os.pathsep.join([*([str(path)] if path else []), os.environ["PATH"]])
+    environment = {**os.environ, "FED_URL": url, "COLUMNS": "200", "PATH": programs}
     command = [*FED, *map(str, arguments)]
     done = subprocess.run(command, input=stdin, env=environment, capture_output=True, text=True, timeout=100, check=False)
     return Said(done.returncode, done.stdout, done.stderr)
@@ -68,7 +69,7 @@ class Up:
 
     def fed(self, *arguments, stdin=""):
         """Call `fed` against it."""
-        return run_fed(*arguments, url=self.url, stdin=stdin)
+        return run_fed(*arguments, url=self.url, stdin=stdin, path=self._programs())
 
     @property
     def etcd(self):

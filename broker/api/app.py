@@ -5,7 +5,22 @@ from __future__ import annotations
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from broker.api import events, explain, health, jobs, openapi, operating, resources, sites, streams, submit, topology, wishes
+from broker.api import (
+    backup,
+    events,
+    explain,
+    health,
+    jobs,
+    openapi,
+    operating,
+    resources,
+    sites,
+    streams,
+    submit,
+    topology,
+    unstick,
+    wishes,
+)
 from broker.api.auth import check_caller, is_open
 from broker.api.errors import errors_to_problems
 from broker.api.limits import LIMITS, Limits, keep_limits
@@ -13,7 +28,11 @@ from broker.api.queries import check_query
 from broker.api.services import SERVICES, Services
 from broker.errors import Unavailable
 
-MODULES = (submit, jobs, wishes, events, explain, streams, resources, sites, topology, health, operating, openapi)
+MODULES = (
+    *(submit, jobs, wishes, events, explain, streams),
+    *(resources, sites, topology),
+    *(health, operating, unstick, backup, openapi),
+)
 """Whose routes it has."""
 BODY_BYTES = 8 * 2**20
 """The largest request."""

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 TIMEOUT_S = 30.0
 """The most a request may take, streams left out."""
-STREAMS = frozenset({"logs", "outputs", "events"})
+STREAMS = frozenset({"logs", "outputs", "events", "backup"})
 """Names of the routes whose answers last as long as they must."""
 
 

@@ -41,6 +41,7 @@ BODIES: Mapping[str, tuple[type[BaseModel], ...]] = {
 """What each route takes as JSON."""
 STREAMED = {
     "GET /v1/jobs/{job}/logs": "application/octet-stream",
+    "GET /v1/backup": "application/x-ndjson",
     "GET /v1/jobs/{job}/outputs": "application/x-tar",
     "GET /v1/events": "text/event-stream",
     "GET /metrics": "text/plain",

@@ -54,6 +54,7 @@ QUERIES: Mapping[str, tuple[Query, ...]] = {
     "POST /v1/jobs/{job}/cancel": (TENANT, WHY),
     "POST /v1/jobs/{job}/hold": (TENANT, WHY),
     "POST /v1/jobs/{job}/release": (TENANT, WHY),
+    "POST /v1/jobs/{job}/unstick": (TENANT, Query("why", "string", "what is wrong with it; it has to be said")),
     "GET /v1/datasets": (TENANT,),
     "GET /v1/datasets/{name}": (TENANT,),
     "DELETE /v1/datasets/{name}": (TENANT,),

@@ -64,7 +64,7 @@ def findings(health: Json, now: float) -> Iterator[Finding]:
     if health["tokens"]:
         yield Finding("tokens", health["tokens"], "mend the file: the tokens that were read last go on to count")
     for job, why in health["unreadable_jobs"].items():
-        yield Finding(f"job {job}", why, "a newer broker wrote it: run that version", is_bad=True)
+        yield Finding(f"job {job}", why, "where a newer broker wrote it: run that version; else `fed unstick`", is_bad=True)
     for key, why in health["unwritable"].items():
         yield Finding(f"record {key}", why, "see the broker's log; the job stays where it is", is_bad=True)
     for site in health["sites"]:

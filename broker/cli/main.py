@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from broker.cli import doctor, federation, jobs, looking, operating, submitting, tokens, up
+from broker.cli import backup, doctor, federation, jobs, looking, operating, submitting, tokens, up
 from broker.cli.session import Session
 from broker.errors import FedError, Invalid, NoAnswer, NotFound, Unavailable
 
@@ -31,6 +31,9 @@ VERBS: tuple[Callable[..., None], ...] = (
     operating.pause,
     operating.resume,
     operating.audit,
+    operating.unstick,
+    backup.backup,
+    backup.restore,
     federation.cordon,
     federation.uncordon,
     jobs.plan,

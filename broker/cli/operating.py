@@ -1,4 +1,4 @@
-"""Verbs for who runs the federation: site cordon, uncordon, drain and test; pause, resume, audit."""
+"""Verbs for who runs the federation: site cordon, uncordon, drain and test; pause, resume, audit, unstick."""
 
 from __future__ import annotations
 
@@ -47,6 +47,17 @@ def pause(context: typer.Context, why: Annotated[str, typer.Option(help="Told to
     """Let nothing be placed, anywhere; what is at a site goes on."""
     session: Session = context.obj
     print(session.run(lambda client: client.pause(why))["paused"]["reason"])
+
+
+def unstick(
+    context: typer.Context,
+    job: str,
+    why: Annotated[str, typer.Option(help="What is wrong with it: it stays in the audit.")],
+) -> None:
+    """End a job that a bug left: it fails now, and what may still run of it is stopped."""
+    session: Session = context.obj
+    told = session.run(lambda client: client.unstick(job, why))
+    print(f"{told['id']} is {told['outcome']}")
 
 
 def resume(context: typer.Context) -> None:

@@ -290,8 +290,11 @@ def unresolved(job: Job, now: float) -> Unresolved:
 
 
 def standing(state: JobState | None, number: int, site: str) -> Standing:
-    """What a listed run, attempt `number` of the job with this stored state, is to us."""
+    """What a listed run, attempt `number` of the job with this stored state, is to us. A job that is over has no run,
+    even where its attempts were lost with a record that could not be read."""
     attempt = state.attempt_of(number) if state else None
+    if state is not None and attempt is None and state.phase.is_terminal:
+        return Standing.ENDED
     if state is None or attempt is None or attempt.site != site:
         return Standing.UNREADABLE
     is_open = number == state.number and state.phase.is_at_site

@@ -78,7 +78,7 @@ def encode(value: object, over: bytes | None = None) -> bytes:
     if over is None or over.startswith(_OPEN):
         return encoded
     known = {"v", *_field_names(type(value))}
-    kept = {name: item for name, item in json.loads(over).items() if name not in known}
+    kept = {name: item for name, item in _object(over).items() if name not in known}
     return json.dumps({**json.loads(encoded), **kept}).encode() if kept else encoded
 
 
@@ -93,12 +93,23 @@ def decode(kind: str, raw: bytes) -> Any:
         raise Unreadable(f"{'.'.join(map(str, first['loc'])) or kind}: {first['msg']}") from error
 
 
+def is_newer(raw: bytes) -> bool:
+    """Whether a newer broker wrote these bytes, in a format that this code does not read."""
+    written = _format_of(raw)
+    return isinstance(written, int) and written > FORMAT
+
+
 def _format_of(raw: bytes) -> object:
+    return _object(raw).get("v")
+
+
+def _object(raw: bytes) -> Mapping[str, object]:
+    """What the bytes say, as far as they are a record at all."""
     try:
         body = json.loads(raw)
     except ValueError:
-        return None
-    return body.get("v") if isinstance(body, dict) else None
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
 def _field_names(kind: type[Any]) -> tuple[str, ...]:

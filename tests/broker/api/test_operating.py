@@ -123,6 +123,8 @@ async def test_each_change_is_in_the_audit_with_who_made_it(federation, tmp_path
         two = (await fed.submit(a_job("two", **GONE_NOWHERE)))["id"]
         for verb in ("hold", "release", "cancel"):
             await after(f"POST /v1/jobs/{verb}", fed.for_all(verb, name="two"), (verb, f"wishes/{two}"))
+        stuck = (await fed.submit(a_job("stuck", **GONE_NOWHERE)))["id"]
+        await after("POST /v1/jobs/{job}/unstick", fed.unstick(stuck, "a bug"), ("unstick", f"states/{stuck}"))
         await after("DELETE /v1/links/{name}", fed.delete("links", "ams:fra"), ("delete", "links/ams:fra"))
         await after("DELETE /v1/datasets/{name}", fed.delete("datasets", "corpus"), ("delete", "datasets/default/corpus@1"))
         await after("DELETE /v1/tenants/{name}", fed.delete("tenants", "red"), ("delete", "tenants/red"))
