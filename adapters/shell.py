@@ -15,6 +15,15 @@ LEAVE = "fed_leave"
 """Name of the shell function, defined by the caller, that takes an `EndReason` and a message and does not return."""
 
 
+def document_of(content: str, after: str = "") -> str:
+    """A here-document, from `<<` on, of text that ends with a line end: nothing in it ends it, or is read by the shell. `after`
+    is what follows on the line of the command."""
+    end = "FED_END"
+    while end in content:
+        end += "_"
+    return f"<<'{end}'{after}\n{content}{end}"
+
+
 def claim_lines(run: Run, storage: PurePosixPath, start: str) -> str:
     """Take the run's claim, or leave. `start` is a shell word that names this one start by the engine, the same for every task
     of the gang and another one if the engine starts the run again: who finds it in the claim goes on.

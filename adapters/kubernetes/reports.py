@@ -135,7 +135,8 @@ def _failed(job: Job, base: Report, ends: Sequence[End], pods: Sequence[Pod]) ->
         return _with(base, SiteState.CANCELLED, base.started_at, at, signal=signal, message=job.metadata.annotations[CANCELLED])
     if GIVEN_UP in job.metadata.annotations:
         reason, _, words = job.metadata.annotations[GIVEN_UP].partition(" ")
-        return _with(base, SiteState.FAILED, base.started_at, at, reason=EndReason(reason), message=words)
+        known = EndReason(reason) if reason in set(EndReason) else EndReason.NODE_LOST
+        return _with(base, SiteState.FAILED, base.started_at, at, reason=known, message=words)
     for pod in pods:
         disruption = _disruption(pod)
         if disruption is not None:

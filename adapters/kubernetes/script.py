@@ -87,7 +87,7 @@ trap 'kill -TERM "$fed_child" 2>/dev/null' TERM
 
 
 def _walltime(walltime_s: float) -> str:
-    return f'(sleep {walltime_s:g} || sleep {int(walltime_s) + 1}; : > "$fed_own/walltime"; fed_end) > /dev/null 2>&1 &\n'
+    return f'(sleep {walltime_s:g} || sleep {int(walltime_s) + 1} || exit; : > "$fed_own/walltime"; fed_end) > /dev/null 2>&1 &\n'
 
 
 _GANG_WATCH = """(while sleep 1; do

@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,10 +163,11 @@ def description(run: Run, slots: int) -> str:
 def described(text: str) -> tuple[str, str, Resources, int]:
     """The reverse: federation, pool, needs of a task and its slots; of a job that is not ours, nothing."""
     found = re.fullmatch(rf"{MARK} (\S+) (\S+) cpus=(\S+) gib=(\S+) slots=(\d+) gpus=(\S*)", text.strip())
-    if not found:
-        return "", "", Resources(), 1
-    gpus = {kind: int(count) for kind, count in (gpu.rsplit(":", 1) for gpu in found[6].split(",") if gpu)}
-    return found[1], found[2], Resources.of(float(found[3]), float(found[4]), gpus), int(found[5])
+    if found:
+        with suppress(ValueError):  # somebody else's words
+            gpus = {kind: int(count) for kind, count in (gpu.rsplit(":", 1) for gpu in found[6].split(",") if gpu)}
+            return found[1], found[2], Resources.of(float(found[3]), float(found[4]), gpus), int(found[5])
+    return "", "", Resources(), 1
 
 
 def outcome(code: int, text: str) -> Outcome:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from adapters.base import EndReason, Run
-from adapters.shell import LEAVE, claim_lines, program_lines, ready_lines, variable_lines
+from adapters.shell import LEAVE, claim_lines, document_of, program_lines, ready_lines, variable_lines
 
 LEFT_CODE = 125
 """What a job that left ends with. What counts is its record: a program may end so too."""
@@ -66,7 +66,7 @@ mv -f "$fed_own/task.$$" "$fed_own/task" || {LEAVE} {EndReason.NODE_LOST} "the s
         watch = f"""(
     trap 'kill "$fed_sleep" 2>/dev/null; exit' TERM
     sleep {run.walltime_s:g} & fed_sleep=$!
-    wait "$fed_sleep"
+    wait "$fed_sleep" || exit
     fed_tell walltime
     {command}bkill "$LSB_JOBID" > /dev/null 2>&1
 ) &
@@ -90,10 +90,7 @@ def pack_script(base: PurePosixPath, pack: str, jobs: Sequence[PackedJob]) -> st
 
 def _file(path: str, content: str) -> str:
     """Shell text that writes `content`, which ends with a line end, to a path that is a shell word."""
-    end = "FED_END"
-    while end in content:
-        end += "_"
-    return f"cat > {path} <<'{end}' || exit 1\n{content}{end}"
+    return f"cat > {path} {document_of(content, ' || exit 1')}"
 
 
 def unspoken(script: str) -> str:

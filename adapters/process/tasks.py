@@ -204,7 +204,12 @@ def _spawn(folders: Folders, run: Run, command: tuple[str, ...], env: Mapping[st
         setsigmask=[],
         setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGTERM],
     )
-    return Process(pid, os.pidfd_open(pid), True)
+    try:
+        return Process(pid, os.pidfd_open(pid), True)
+    except OSError:  # no more files may be opened: nobody else knows of it
+        os.killpg(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 def find(folders: Folders, run: str, task: int) -> Process | None:

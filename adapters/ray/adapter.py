@@ -124,11 +124,13 @@ class RayAdapter:
         """See `SiteAdapter.forget`: Ray drops what it knows of it. Output stays on its node as long as Ray's own logs."""
         deadline = deadline_of(call)
         names = {run.name for run in runs}
-        due = [job for job in await self._jobs(deadline) if job.name in names and self._is_ours(job) and job.is_over]
+        jobs = await self._jobs(deadline)
+        due = [job for job in jobs if job.name in names and self._is_ours(job) and job.is_over]
+        echoes = [job for job in jobs if job.is_echo and job.name.startswith(f"{self._federation}-")]
         if any(abs(time.time() - (job.end_time or 0) / 1000) < DONE_S for job in due):
             await asyncio.sleep(min(DONE_S, seconds_left(deadline) / 2))
         await self._errands.end_waiting([job.name for job in due if was_taken_too_soon(job)], seconds_left(deadline))
-        await each(lambda job: self._unless_gone("DELETE", f"{JOBS}{job.name}", deadline), due, IN_FLIGHT)
+        await each(lambda job: self._unless_gone("DELETE", f"{JOBS}{job.name}", deadline), [*due, *echoes], IN_FLIGHT)
 
     async def logs(self, run: RunRef, task: int, offset: int, follow: bool) -> AsyncIterator[bytes]:
         """See `SiteAdapter.logs`."""

@@ -57,6 +57,7 @@ class Job(Part):
     metadata: Mapping[str, str] | None = None
     driver_node_id: str | None = None
     driver_exit_code: int | None = None
+    entrypoint: str = ""
 
     @property
     def name(self) -> RunName:
@@ -67,6 +68,12 @@ class Job(Part):
     def is_over(self) -> bool:
         """Whether Ray is done with it."""
         return self.status in ("SUCCEEDED", "FAILED", "STOPPED")
+
+    @property
+    def is_echo(self) -> bool:
+        """Whether it was deleted, and the one that watched it has then written down its end once more, with nothing else
+        (`JobInfoStorageClient.put_status` of Ray's job module)."""
+        return self.is_over and not self.metadata and self.entrypoint == "Entrypoint not found."
 
     def said(self, key: str) -> str:
         """A word of its metadata."""
@@ -308,4 +315,5 @@ def asked(resources: Any, labels: Mapping[str, str]) -> dict[str, Any]:
 
 def names_like_ours(federation: str, jobs: Collection[Job]) -> tuple[str, ...]:
     """Of jobs that look like ours and are not."""
-    return tuple(sorted(job.name for job in jobs if job.name.startswith(f"{federation}-") and job.said(FEDERATION) != federation))
+    others = (job for job in jobs if job.said(FEDERATION) != federation and not job.is_echo)
+    return tuple(sorted(job.name for job in others if job.name.startswith(f"{federation}-")))

@@ -114,7 +114,7 @@ def _ended(report: Report, job: Job, told: Told) -> Report:
 def _failed(report: Report, job: Job, told: Told) -> Report:
     report = replace(report, state=SiteState.FAILED)
     message = job.message or ""
-    if told.end is None:
+    if not told.end:
         return _failed_untold(report, job, message)
     end = told.end
     if end.get("cancelled"):

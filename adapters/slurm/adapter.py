@@ -196,10 +196,10 @@ def storage_of(site: Site, settings: SlurmSettings) -> PurePosixPath:
     """Where tasks see the site's storage. Raises ValueError where neither `mount` nor the URL says."""
     if settings.mount:
         return PurePosixPath(settings.mount)
-    path = unquote(urlsplit(site.storage.url).path)
-    if not path.startswith("/"):
-        raise ValueError(f"storage.url: {site.storage.url} has no path: say in `mount` where nodes see it")
-    return PurePosixPath(path)
+    scheme, _, path, *_ = urlsplit(site.storage.url)
+    if scheme not in ("file", "sftp") or not path.startswith("/"):
+        raise ValueError(f"storage.url: {site.storage.url} is no path of a file system: say in `mount` where nodes see it")
+    return PurePosixPath(unquote(path))
 
 
 def open_slurm(site: Site, settings: SlurmSettings, federation: str) -> SlurmAdapter:

@@ -132,7 +132,7 @@ def _limit_lines(run: Run) -> str:
     """A run that takes too long ends itself to the second; Slurm ends what is left of it."""
     if run.walltime_s is None:
         return ""
-    return f"(sleep {run.walltime_s:.3f}; fed_end_self {EndReason.WALLTIME}) &\n"
+    return f"(sleep {run.walltime_s:.3f} && fed_end_self {EndReason.WALLTIME}) &\n"
 
 
 def _single_lines(run: Run) -> str:

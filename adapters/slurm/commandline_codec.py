@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from adapters.base import Accepted, Outcome, Refused, RunName, Unknown, Unreachable
+from adapters.shell import document_of
 from adapters.slurm.batch import Submission
 from adapters.slurm.codec import MIB_PER_GIB, REFUSALS, Job, Listing, Node, expand_hosts, gpus_from_gres
 from topology.resources import Resources
@@ -25,6 +26,8 @@ _NODE_FIELDS = ",".join(f"{name}:{END}" for name in _NODE)
 _SACCT_FIELDS = "JobIDRaw,State,ExitCode,Submit,Start,End,AllocTRES,NodeList,User,JobName,Comment"
 _DETAIL = re.compile(r"^JobId=(\d+) ")
 _PIECE = re.compile(r" Nodes=(\S+) CPU_IDs=(\S*) Mem=(\d+) GRES=(\S*)")
+_ANSWER = re.compile(rf"(?:^|{SECTION}|\n)(\d+) (\d+) ([^{SECTION}]*)(?={SECTION})")
+"""Of one `sbatch`; what a login's own files say before the first is passed over."""
 _UNITS = {"K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0**2, "P": 1024.0**3, "": 1.0}
 _LOGIN = re.compile(r"(?i)munge|authentication|credential|invalid user|access/permission denied|protocol auth")
 
@@ -62,21 +65,15 @@ def submit_script(submissions: Sequence[Submission]) -> str:
         lines.append(
             f"fed_said=$(env -i PATH={shlex.quote(each.path)} ${{HOME:+HOME=\"$HOME\"}} ${{USER:+USER=\"$USER\"}} "
             f"${{LOGNAME:+LOGNAME=\"$LOGNAME\"}} ${{SLURM_CONF:+SLURM_CONF=\"$SLURM_CONF\"}} "
-            f'"$fed_sbatch" {shlex.join(words)} 2>&1 <<\'{_MARK}\'\n{each.script}{_MARK}\n)'
+            f'"$fed_sbatch" {shlex.join(words)} 2>&1 {document_of(each.script)}\n)'
         )
         lines.append(f"printf '%s %s %s{SECTION}' {number} $? \"$fed_said\"")
     return "\n".join(lines) + "\n"
 
 
-_MARK = "end of the script of this run"
-
-
 def submit_outcomes(submissions: Sequence[Submission], said: str) -> dict[RunName, Outcome]:
     """What the commands answered. A run without an answer, or with one that may pass, is unknown."""
-    answers: dict[int, tuple[str, str]] = {}
-    for part in said.split(SECTION)[:-1]:
-        number, code, text = part.split(" ", 2)
-        answers[int(number)] = code, text
+    answers = {int(number): (code, text) for number, code, text in _ANSWER.findall(said)}
     return {each.name: _outcome(*answers.get(number, ("", "no answer"))) for number, each in enumerate(submissions)}
 
 

@@ -11,6 +11,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from adapters.base import Unreachable
@@ -96,10 +97,12 @@ async def _length(web: Web, url: str) -> int:
 
 
 async def _contents(web: Web, url: str, offset: int, size: str) -> AsyncIterator[bytes]:
-    async with web.opened("GET", url, accept="text/plain", **({"size": size} if size else {})) as reply:
-        if not reply.is_ok:
-            return
+    async with AsyncExitStack() as stack:
         async with within(BEGIN_S):
+            request = web.opened("GET", url, accept="text/plain", **({"size": size} if size else {}))
+            reply = await stack.enter_async_context(request)
+            if not reply.is_ok:
+                return
             length, rest = await _header(reply)
         asked = min(-int(size), length) if size else length
         skip = offset - (length - asked)

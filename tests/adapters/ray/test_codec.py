@@ -161,8 +161,21 @@ def test_ends_that_no_runner_tells_of_have_their_own_reason(error, message, reas
     assert words in seen.message
 
 
-def test_a_runner_that_cannot_be_started_names_the_setting():
-    seen = report(failed(message="python3: not found", driver_exit_code=127))
+@pytest.mark.parametrize("told", [Told(), Told(1.0, (), {})])
+def test_a_runner_that_was_killed_is_a_lost_node_and_no_failed_program(told):
+    assert report(failed(message="killed", driver_exit_code=-9), told).reason is EndReason.NODE_LOST
+
+
+def test_what_ray_writes_once_more_of_a_deleted_job_is_nobodys():
+    echo = one(job(metadata=None, entrypoint="Entrypoint not found."))
+    assert echo.is_echo
+    assert names_like_ours("fed", [echo]) == ()
+    assert names_like_ours("fed", [one(job(metadata=None, entrypoint="sleep 1"))]) == (echo.name,)
+
+
+@pytest.mark.parametrize("told", [Told(), Told(1.0, (), {})])
+def test_a_runner_that_cannot_be_started_names_the_setting(told):
+    seen = report(failed(message="python3: not found", driver_exit_code=127), told)
     assert seen.reason is EndReason.START_FAILED
     assert "`python`" in seen.message
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from adapters.base import EndReason, Run, SiteState, Unreachable
+from adapters.base import Accepted, EndReason, Run, SiteState, Unknown, Unreachable
 from adapters.slurm import codec, commandline_codec, rest_codec
+from adapters.slurm.batch import Submission
 from adapters.slurm.codec import Job, Listing, Node
-from adapters.slurm.settings import SlurmSettings
+from adapters.slurm.settings import Place, SlurmSettings
 from topology.resources import Resources
 from topology.room import Room
 from topology.site import Pool
@@ -234,3 +235,12 @@ def test_what_can_never_run_is_refused_in_words(change, words):
     run = Run(**{"name": "fed-j-a1", "federation": "fed", "job": "j", "tenant": "t", "tasks": 8, "per_task": Resources(1, 1),
                  "pool": "cpu", "command": ("true",), **change})
     assert words in codec.objection(run, POOLS)
+
+
+def test_answers_of_sbatch_are_found_behind_what_a_login_says():
+    runs = [Submission(f"fed-j{n}-a1", "", "", Place(partition="cpu"), 1, 1, 0, 0, None, {}, "/bin") for n in range(3)]
+    said = "Welcome to the cluster\n7 jobs wait\n0 0 41\x1e1 1 sbatch: error: line\n2 0 99\x1e"
+    told = commandline_codec.submit_outcomes(runs, said)
+    assert told["fed-j0-a1"] == Accepted("41")
+    assert isinstance(told["fed-j1-a1"], Unknown)
+    assert told["fed-j2-a1"] == Unknown("sbatch: no answer")

@@ -114,6 +114,15 @@ async def test_inputs_are_there_to_read_and_outputs_to_write(kind, adapter):
 
 
 @where_programs_run
+async def test_a_script_may_have_any_lines_and_ends_nothing_but_itself(kind, adapter):
+    ends = ["FED_END", "FED_END_", "EOF", "end of the script of this run", ")", "'", '"', "$(exit 1)", "`exit 1`", "\\"]
+    body = "cat <<'LAST'\n" + "\n".join(ends) + "\nLAST\n"
+    run = a_run(kind, script=body)
+    assert (await finish(kind, adapter, run)).state is SiteState.SUCCEEDED
+    assert await text(adapter, run) == "\n".join(ends) + "\n"
+
+
+@where_programs_run
 @pytest.mark.parametrize("body", ["echo $FED_JOB\n", "#!/usr/bin/env python3\nimport os\nprint(os.environ['FED_JOB'])\n"])
 async def test_a_script_is_run_by_its_first_line_or_by_sh(kind, adapter, body):
     run = a_run(kind, script=body)
