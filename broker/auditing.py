@@ -10,6 +10,9 @@ from broker.store import codec
 from broker.store import keys as kinds
 from broker.store.ledger import Save
 
+MOST_BYTES = 64 << 10
+"""Of a record before and after; with both, and the record itself, a change stays below what a store takes."""
+
 
 def entry(context: Context, who: str, what: str, key: str, before: object | None, after: object | None) -> Save:
     """The entry of one change of the record at `key`; bytes are of a record that could not be read. Ids sort as a process wrote
@@ -21,6 +24,10 @@ def entry(context: Context, who: str, what: str, key: str, before: object | None
 
 
 def _text(value: object | None) -> str | None:
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    return None if value is None else codec.encode(value).decode()
+    """Cut where it is so long that a change might not fit the store with it, with what tells the whole from others."""
+    if value is None:
+        return None
+    raw = value if isinstance(value, bytes) else codec.encode(value)
+    if len(raw) <= MOST_BYTES:
+        return raw.decode(errors="replace")
+    return f"{raw[:MOST_BYTES].decode(errors='replace')}... cut: {len(raw)} bytes, sha256 {sha256(raw).hexdigest()}"

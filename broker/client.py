@@ -41,6 +41,8 @@ T = TypeVar("T")
 DEFAULT_URL = "http://127.0.0.1:7777"
 PATIENCE_S = 15.0
 ANSWER_S = 40.0
+QUIET_S = 45.0
+"""Of a stream of events, which tells every 15 seconds that it lives: three of those."""
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 2.0
 TERMINAL = ("succeeded", "failed", "cancelled")
@@ -117,7 +119,7 @@ class Client:
         where some were missed: list the jobs anew."""
         while True:
             try:
-                async for kind, data, at in _server_sent(self._stream("/v1/events", narrow, _behind(last))):
+                async for kind, data, at in _server_sent(self._stream("/v1/events", narrow, _behind(last), QUIET_S)):
                     last = at if at is not None else last
                     if kind:
                         yield data if kind == "job" else {"reset": True}
@@ -151,7 +153,8 @@ class Client:
         """Output of one task from byte `offset` on, or its last `tail` lines; with `follow` from when it is placed until it ends,
         over interruptions."""
         if follow:
-            await self._placed(job)
+            placed = await self._placed(job)
+            attempt = attempt or placed["attempt"] or None  # the same one over interruptions: the offset is in its output
         while True:
             query = {"task": str(task), "attempt": _text(attempt), "tail": _text(tail), "follow": str(follow).lower()}
             try:
@@ -163,12 +166,13 @@ class Client:
                 if not follow:
                     raise
 
-    async def _placed(self, job: str) -> None:
-        """Returns once the job has been somewhere, or never will be."""
+    async def _placed(self, job: str) -> Json:
+        """The job once it has been somewhere, or never will be."""
         delay = FIRST_DELAY_S
         while not (found := await self.job(job))["attempts"] and found["phase"] not in TERMINAL:
             await asyncio.sleep(delay)
             delay = min(delay * 1.5, LONGEST_DELAY_S)
+        return found
 
     def outputs(self, job: str) -> AsyncIterator[bytes]:
         """All outputs of a job that succeeded, as a tar archive."""
@@ -208,6 +212,10 @@ class Client:
     async def drain(self, site: str, finish: bool = False) -> Json:
         """Let a site take no new jobs and move away what is there; with `finish`, let what runs already come to its end."""
         return await self._call("POST", f"/v1/sites/{_part(site)}/drain", query={"finish": str(finish).lower()})
+
+    async def forget(self, site: str, why: str) -> Json:
+        """Take out a site that will never come back: `{name, jobs, links, datasets_lost}`. `why` stays in the audit."""
+        return await self._call("POST", f"/v1/sites/{_part(site)}/forget", query={"why": why})
 
     async def test(self, site: str) -> Json:
         """Ask each layer of a site now: `{name, checks}`."""
@@ -254,20 +262,29 @@ class Client:
         return await self._patiently(once)
 
     async def _stream(
-        self, path: str, query: Mapping[str, str | None], headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        query: Mapping[str, str | None],
+        headers: Mapping[str, str] | None = None,
+        quiet_s: float | None = None,
     ) -> AsyncIterator[bytes]:
-        """Chunks of an answer. Only its beginning is asked for again: what comes after could be twice the same."""
-        async with await self._patiently(lambda: self._begin(path, query, headers)) as response:
+        """Chunks of an answer. Only its beginning is asked for again: what comes after could be twice the same. Silence of more
+        than `quiet_s` is an interruption."""
+        async with await self._patiently(lambda: self._begin(path, query, headers, quiet_s)) as response:
             try:
                 async for chunk in response.content.iter_any():
                     yield chunk
-            except (ClientError, ConnectionError) as error:
+            except (ClientError, ConnectionError, TimeoutError) as error:
                 raise NoAnswer(f"{self.url} broke off: {error}") from error
 
     async def _begin(
-        self, path: str, query: Mapping[str, str | None], headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        query: Mapping[str, str | None],
+        headers: Mapping[str, str] | None = None,
+        quiet_s: float | None = None,
     ) -> ClientResponse:
-        timeout = ClientTimeout(total=None, sock_connect=ANSWER_S)
+        timeout = ClientTimeout(total=None, sock_connect=ANSWER_S, sock_read=quiet_s)
         response = await self._open.get(self.url + path, params=_given(query), headers=headers, timeout=timeout)
         await _check(response)
         return response

@@ -48,7 +48,8 @@ class Feed:
         same = [change.number for change in self._ring if change.revision == revision]
         if same:
             return same[-1]
-        if revision < (self._base or self._world.mirror.revision):
+        latest = self._world.mirror.revision
+        if revision < (self._base or latest) or revision > latest:  # a later one than ours: of before a restore, or we lag
             return None
         return next((change.number - 1 for change in self._ring if change.revision > revision), self._number)
 

@@ -67,7 +67,11 @@ class PlainClient:
         self._runner = asyncio.Runner()
 
     def __enter__(self) -> Self:
-        self._runner.run(self._client.__aenter__())
+        try:
+            self._runner.run(self._client.__aenter__())
+        except BaseException:
+            self._runner.close()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -84,6 +88,7 @@ class PlainClient:
     wish = _call(Client.wish)
     unstick = _call(Client.unstick)
     backup = _stream(Client.backup)
+    forget = _call(Client.forget)
     for_all = _call(Client.for_all)
     job_events = _call(Client.job_events)
     events = _stream(Client.events)

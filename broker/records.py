@@ -150,7 +150,8 @@ class Pause:
 @dataclass(frozen=True, slots=True)
 class Audit:
     """Somebody changed a record, or many alike. Written in the transaction of the change, never changed, and deleted only by age
-    and count. `before` and `after` are the record's JSON; None for one that was, or is, not there."""
+    and count. `before` and `after` are the record's JSON, cut where it is long; None for one that was, or is, not
+    there."""
 
     at: float
     who: str
@@ -181,3 +182,5 @@ class Restore:
     noticed_by: str
     lift: int
     resumed: Ask | None = None
+    is_whole: bool = True
+    """Not while `fed restore` is still writing, or was cut off: nobody may resume then."""

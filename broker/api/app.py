@@ -9,6 +9,7 @@ from broker.api import (
     backup,
     events,
     explain,
+    forget,
     health,
     jobs,
     openapi,
@@ -30,7 +31,7 @@ from broker.errors import Unavailable
 
 MODULES = (
     *(submit, jobs, wishes, events, explain, streams),
-    *(resources, sites, topology),
+    *(resources, sites, forget, topology),
     *(health, operating, unstick, backup, openapi),
 )
 """Whose routes it has."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from broker.api.matching import Wanted
 from broker.api.services import Services
 from broker.auditing import entry
 from broker.errors import InConflict, TooLarge
 from broker.store import codec
-from broker.store.base import Rejected, Saved
+from broker.store.base import Rejected, Result, Saved
 from broker.store.ledger import Draft, Erase, Save
 
 TRIES = 10
@@ -30,20 +30,22 @@ async def update_at(
 ) -> tuple[Any, int]:
     """The same, with the revision that the record has then (0: not known). Raises Outdated where it is not as `wanted`, too."""
     held = services.context.world.mirror.entries.get(key)
-    value, revision = (held.value, held.revision) if held and not held.error and not wanted else await fresh(services, key)
+    is_fresh = held is None or bool(held.error) or wanted is not None
+    value, revision = await fresh(services, key) if held is None or is_fresh else (held.value, held.revision)
     for _ in range(TRIES):
         if wanted:
             wanted.check(revision)
         changed = change(value)
-        if changed == value:
+        if changed == value and is_fresh:
             return value, revision
+        if changed == value:  # as far as this member has heard
+            value, revision, is_fresh = *await fresh(services, key), True
+            continue
         audited = entry(services.context, who, what or ("change" if value else "create"), key, value, changed)
         result = (await services.context.ledger.commit([[Save(key, changed, revision), audited]]))[0]
-        if isinstance(result, Saved):
+        if is_saved(result):
             return changed, result.revision
-        if isinstance(result, Rejected):
-            raise TooLarge(result.reason)
-        value, revision = await fresh(services, key)
+        value, revision, is_fresh = *await fresh(services, key), True
     raise InConflict("others keep changing it: try again")
 
 
@@ -78,24 +80,26 @@ async def save_all(services: Services, values: Mapping[str, object]) -> None:
         await services.context.ledger.commit([[Save(key, value, None)] for key, value in due.items()])
 
 
-async def check_wanted(services: Services, key: str, wanted: Wanted | None) -> None:
-    """Raises Outdated where the record is not as `wanted`."""
-    if wanted:
-        wanted.check((await fresh(services, key))[1])
-
-
-async def remove(services: Services, keys: Iterable[str], who: str = "") -> None:
-    """Remove records, whatever they hold now; with entries of the audit where somebody, `who`, wants just that."""
+async def remove(services: Services, keys: Iterable[str], who: str = "", wanted: Wanted | None = None) -> None:
+    """Remove records, whatever they hold now; with entries of the audit where somebody, `who`, wants just that. Raises Outdated
+    where one is not as `wanted`."""
     world = services.context.world
-    due = {key: world.revision(key) for key in keys if world.revision(key)}
-    values = {key: world.mirror.entries[key].value for key in due}
+    due = {key: (world.mirror.entries[key].value, world.revision(key)) for key in keys if world.revision(key)}
 
-    def draft(key: str, at: int) -> Draft:
-        audited = [entry(services.context, who, "delete", key, values[key], None)] if who else []
-        return [Erase(key, at), *audited]
+    def draft(key: str, value: object, at: int) -> Draft:
+        if wanted:
+            wanted.check(at)
+        return [Erase(key, at), *([entry(services.context, who, "delete", key, value, None)] if who else [])]
 
     while due:
-        results = await services.context.ledger.commit([draft(key, at) for key, at in due.items()])
-        lost = [key for key, result in zip(due, results, strict=True) if not isinstance(result, Saved)]
-        held = {key: (await fresh(services, key))[1] for key in lost}
-        due = {key: at for key, at in held.items() if at}
+        results = await services.context.ledger.commit([draft(key, value, at) for key, (value, at) in due.items()])
+        lost = [key for key, result in zip(due, results, strict=True) if not is_saved(result)]
+        held = {key: await fresh(services, key) for key in lost}
+        due = {key: found for key, found in held.items() if found[1]}
+
+
+def is_saved(result: Result) -> TypeGuard[Saved]:
+    """Whether a change was written; False where somebody was quicker. Raises TooLarge."""
+    if isinstance(result, Rejected):
+        raise TooLarge(result.reason)
+    return isinstance(result, Saved)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Iterator
 
 from aiohttp import web
@@ -41,7 +42,7 @@ async def follow_events(request: web.Request) -> web.StreamResponse:
     services = request.app[SERVICES]
     selector = narrowed(request, selector_of({name: request.query[name] for name in FILTERS if name in request.query}))
     last = request.headers.get("Last-Event-ID", "")
-    if last and not last.isdecimal():
+    if last and not re.fullmatch("[0-9]{1,19}", last):
         raise Invalid(faults=[Fault("Last-Event-ID", f"{last!r} is no revision")])
     headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
     return await stream(request, _changes(services, selector, int(last) if last else None), (), headers)

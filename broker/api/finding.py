@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from aiohttp import web
 
 from broker.api.auth import sees, tenant_asked
@@ -57,9 +59,17 @@ def newest(world: World, tenant: str, name: str) -> DatasetId | None:
 def whole_number(request: web.Request, name: str, default: int, least: int, most: int) -> int:
     """A query's number. Raises Invalid."""
     given = request.query.get(name, str(default))
-    if not given.isdecimal() or not least <= int(given) <= most:
+    if not re.fullmatch("[0-9]{1,19}", given) or not least <= int(given) <= most:
         raise Invalid(faults=[Fault(name, f"{given!r} is no whole number from {least} to {most}")])
     return int(given)
+
+
+def reason_of(request: web.Request, cure: str) -> str:
+    """What the query's `why` says. Raises Invalid where it says nothing, with the cure."""
+    why = request.query.get("why", "").strip()
+    if not why:
+        raise Invalid(faults=[Fault("why", cure)])
+    return why
 
 
 def flag(request: web.Request, name: str) -> bool:

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from aiohttp import web
 from prometheus_client import generate_latest
 
+from broker.api.auth import caller
 from broker.api.services import SERVICES, Services, answer
 from broker.api.views import Shown
 from broker.jobs.model import Phase
@@ -19,9 +20,10 @@ routes = web.RouteTableDef()
 
 @routes.get("/v1/health")
 async def show_health(request: web.Request) -> web.Response:
-    """Sites with their health and since when; the store with its room; the members and who leads."""
+    """Sites with their health and since when; the store with its room; the members and who leads; what is wrong
+    with records and tokens is told only to those who are of all tenants."""
     services = request.app[SERVICES]
-    world = services.context.world
+    world, is_of_all = services.context.world, caller(request).tenant is None
     return answer(
         {
             "sites": [site_health(services, name) for name in sorted(world.sites)],
@@ -35,9 +37,9 @@ async def show_health(request: web.Request) -> web.Response:
             "now": services.context.clock.now(),
             "lease_remaining_s": services.members.remaining_s(),
             "paused": pause_view(world),
-            "tokens": services.tokens.objection if services.tokens else "",
-            "unreadable_jobs": dict(world.frozen),
-            "unwritable": dict(services.context.ledger.rejected),
+            "tokens": services.tokens.objection if services.tokens and is_of_all else "",
+            "unreadable_jobs": dict(world.frozen) if is_of_all else {},
+            "unwritable": dict(services.context.ledger.rejected) if is_of_all else {},
         }
     )
 

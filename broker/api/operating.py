@@ -47,6 +47,8 @@ async def resume(request: web.Request) -> web.Response:
     def resumed(restore: Restore | None) -> Restore:
         if restore is None or restore.resumed or world.mirror.rewind:
             raise InConflict("nothing to resume: nobody has paused, and no restore of the store waits to be looked at")
+        if not restore.is_whole:
+            raise InConflict("the restore is not whole: `fed restore` is still at work, or was cut off; run it again")
         return replace(restore, resumed=ask)
 
     was_paused = world.pause is not None

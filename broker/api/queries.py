@@ -60,6 +60,7 @@ QUERIES: Mapping[str, tuple[Query, ...]] = {
     "DELETE /v1/datasets/{name}": (TENANT,),
     "GET /v1/topology/path": (Query("from", "string", "a site"), Query("to", "string", "a site")),
     "POST /v1/sites/{name}/drain": (Query("finish", "boolean", "let what runs already come to its end"),),
+    "POST /v1/sites/{name}/forget": (Query("why", "string", "what became of it; it has to be said"),),
     "POST /v1/pause": (WHY,),
     "POST /v1/resume": (WHY,),
     "GET /v1/audit": (

@@ -11,10 +11,10 @@ from aiohttp import web
 
 from broker.api.auth import caller_of, default_tenant, sees, tenant_asked, with_tenant
 from broker.api.bodies import body_of_request, check_name, raw_of
-from broker.api.changes import check_wanted, fresh, remove, save_all, update, update_at
+from broker.api.changes import fresh, is_saved, remove, save_all, update, update_at
 from broker.api.finding import newest
 from broker.api.health import site_health
-from broker.api.matching import tagged, wanted
+from broker.api.matching import Wanted, tagged, wanted
 from broker.api.services import SERVICES, Services, answer
 from broker.api.uses import check_dataset_unused, check_site_idle, check_site_unused, check_tenant_unused, datasets_at
 from broker.api.views import Shown
@@ -25,7 +25,6 @@ from broker.errors import Fault, InConflict, Invalid, NotFound
 from broker.jobs.model import DEFAULT_TENANT
 from broker.records import Tenant
 from broker.store import keys as kinds
-from broker.store.base import Saved
 from broker.store.ledger import Erase
 from broker.submission import known_tenant
 from broker.world import World
@@ -158,7 +157,9 @@ async def show_link(request: web.Request) -> web.Response:
 async def show_dataset(request: web.Request) -> web.Response:
     """One version of a dataset: `name@version`, or the newest."""
     services = request.app[SERVICES]
-    dataset = services.context.world.datasets[_dataset_id(services.context.world, request)]
+    dataset = services.context.world.datasets.get(_dataset_id(services.context.world, request))
+    if dataset is None:
+        raise NotFound(f"dataset {request.match_info['name']} has copies at sites and no record: delete it, or declare it anew")
     return _shown(services, services.context.world.mirror.keys.dataset(dataset.id), _dataset_view(services, dataset))
 
 
@@ -178,15 +179,14 @@ async def delete_site(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     world, keys = services.context.world, services.context.world.mirror.keys
     site = _one(world.sites, "site", request)
-    await check_wanted(services, keys.of(kinds.SITES, site.name), wanted(request))
     check_site_unused(world, site.name)
     who = caller_of(request)
-    revision = await _closed(services, site, who)
+    revision = await _closed(services, site, who, wanted(request))
     await remove(services, [keys.replica(dataset, site.name) for dataset in datasets_at(world, site.name)])
     key = keys.of(kinds.SITES, site.name)
     audited = entry(services.context, who, "delete", key, site, None)
     (result,) = await services.context.ledger.commit([[Erase(key, revision), audited]])
-    if not isinstance(result, Saved):
+    if not is_saved(result):
         raise InConflict(f"site {site.name} was changed meanwhile: try again")
     await remove(services, [keys.of(kinds.SITE_STATUS, site.name)])
     return web.Response(status=HTTPStatus.NO_CONTENT)
@@ -197,8 +197,7 @@ async def delete_link(request: web.Request) -> web.Response:
     """Transfers under way over it go on."""
     services = request.app[SERVICES]
     link = _one(services.context.world.links, "link", request)
-    await check_wanted(services, _key(services, kinds.LINKS, link.name), wanted(request))
-    await remove(services, [_key(services, kinds.LINKS, link.name)], caller_of(request))
+    await remove(services, [_key(services, kinds.LINKS, link.name)], caller_of(request), wanted(request))
     await remove(services, [_key(services, kinds.LINK_STATUS, link.name)])
     return web.Response(status=HTTPStatus.NO_CONTENT)
 
@@ -210,9 +209,8 @@ async def delete_dataset(request: web.Request) -> web.Response:
     world, keys = services.context.world, services.context.world.mirror.keys
     dataset = _dataset_id(world, request)
     tenant_asked(request, dataset.tenant)
-    await check_wanted(services, keys.dataset(dataset), wanted(request))
     check_dataset_unused(world, dataset)
-    await _taken_away(services, dataset, caller_of(request))
+    await _taken_away(services, dataset, caller_of(request), wanted(request))
     await remove(services, [keys.replica(dataset, site) for site in world.replicas.get(dataset, ())])
     return web.Response(status=HTTPStatus.NO_CONTENT)
 
@@ -222,22 +220,21 @@ async def delete_tenant(request: web.Request) -> web.Response:
     """One that has neither jobs nor datasets."""
     services = request.app[SERVICES]
     tenant = _one(services.context.world.tenants, "tenant", request)
-    await check_wanted(services, _key(services, kinds.TENANTS, tenant.name), wanted(request))
     check_tenant_unused(services.context.world, tenant.name)
-    await remove(services, [_key(services, kinds.TENANTS, tenant.name)], caller_of(request))
+    await remove(services, [_key(services, kinds.TENANTS, tenant.name)], caller_of(request), wanted(request))
     return web.Response(status=HTTPStatus.NO_CONTENT)
 
 
-async def _closed(services: Services, site: Site, who: str) -> int:
+async def _closed(services: Services, site: Site, who: str, known: Wanted | None) -> int:
     """Cordon a site that is to go; the revision of its record. A placement names the record it relied on, so that once the mirror
-    has seen this one, it knows of all jobs that were placed there, and no more are. Raises InConflict if there are any."""
+    has seen this one, it knows of all jobs that were placed there, and no more are. Raises InConflict if there are any, and
+    Outdated where the site is not as `known`."""
     world, key = services.context.world, _key(services, kinds.SITES, site.name)
 
     def admitting(admission: Admission) -> Callable[[Site | None], Site]:
         return lambda old: replace(old or site, admission=admission)
 
-    await update(services, key, admitting(Admission.CORDONED), who, "cordon")
-    revision = world.revision(key)
+    _, revision = await update_at(services, key, admitting(Admission.CORDONED), who, "cordon", known)
     await world.mirror.reached(revision)
     try:
         check_site_unused(world, site.name)
@@ -247,16 +244,19 @@ async def _closed(services: Services, site: Site, who: str) -> int:
     return revision
 
 
-async def _taken_away(services: Services, dataset: DatasetId, who: str) -> None:
+async def _taken_away(services: Services, dataset: DatasetId, who: str, known: Wanted | None) -> None:
     """Remove a dataset's record. A placement names the record it relied on, so that once the mirror has seen this, it knows of
-    all jobs that were placed with it, and no more are. Raises InConflict, with the record put back, if there are any."""
+    all jobs that were placed with it, and no more are. Raises InConflict, with the record put back, if there are any, and
+    Outdated where the record is not as `known`."""
     world, key = services.context.world, services.context.world.mirror.keys.dataset(dataset)
     value, revision = await fresh(services, key)
+    if known:
+        known.check(revision)
     if value is None:
         return
     audited = entry(services.context, who, "delete", key, value, None)
     (result,) = await services.context.ledger.commit([[Erase(key, revision), audited]])
-    if not isinstance(result, Saved):
+    if not is_saved(result):
         raise InConflict(f"dataset {dataset} was changed meanwhile: try again")
     await world.mirror.reached(result.revision)
     try:

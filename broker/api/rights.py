@@ -42,6 +42,7 @@ LEAST: Mapping[str, Role] = {
     "POST /v1/pause": Role.OPERATOR,
     "POST /v1/resume": Role.OPERATOR,
     "GET /v1/audit": Role.OPERATOR,
+    "POST /v1/sites/{name}/forget": Role.ADMIN,
     "GET /v1/backup": Role.ADMIN,
     "POST /v1/jobs/{job}/unstick": Role.ADMIN,
     "PUT /v1/sites/{name}": Role.ADMIN,

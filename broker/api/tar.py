@@ -6,6 +6,7 @@ import asyncio
 import posixpath
 import tarfile
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import closing
 
 from broker.storage import Folder, StorageError
 from topology.site import Storage
@@ -22,12 +23,15 @@ async def tar_of(storage: Storage, paths: Mapping[str, str]) -> AsyncIterator[by
 
 def archive(storage: Storage, paths: Mapping[str, str]) -> Iterator[bytes]:
     """As `tar_of`, reading as it goes."""
-    folder = Folder(storage)
-    for name, path in paths.items():
-        yield _header(f"{name}/", 0, tarfile.DIRTYPE)
-        for inside, size in (folder.files(path) or {}).items():
-            yield _header(posixpath.join(name, inside), size, tarfile.REGTYPE)
-            yield from _content(folder, posixpath.join(path, inside), size)
+    with closing(Folder(storage)) as folder:
+        for name, path in paths.items():
+            files = folder.files(path)
+            if files is None:
+                raise StorageError(f"nothing is at {path} any more")
+            yield _header(f"{name}/", 0, tarfile.DIRTYPE)
+            for inside, size in files.items():
+                yield _header(posixpath.join(name, inside), size, tarfile.REGTYPE)
+                yield from _content(folder, posixpath.join(path, inside), size)
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 

@@ -7,17 +7,18 @@ from enum import StrEnum
 from aiohttp import web
 
 from broker.api.auth import caller_of
-from broker.api.finding import job_of_request
+from broker.api.changes import is_saved
+from broker.api.finding import job_of_request, reason_of
 from broker.api.services import SERVICES, Services, answer
 from broker.auditing import entry
-from broker.errors import Fault, InConflict, Invalid
+from broker.errors import InConflict
 from broker.jobs.lifecycle import GaveUp, step
 from broker.jobs.model import End, Ending, JobState, Phase
 from broker.sites.owed import OPEN, unresolved
 from broker.store import codec
 from broker.store import keys as kinds
-from broker.store.base import Saved
 from broker.store.ledger import Draft, Erase, Save
+from broker.store.mirror import Entry
 from broker.world import Job
 
 routes = web.RouteTableDef()
@@ -35,9 +36,7 @@ async def unstick_job(request: web.Request) -> web.Response:
     """End a job that a bug left: it fails now, whatever its site says. What may still run of it is stopped by the site's owner.
     Of one whose records cannot be read, those are replaced or removed; the audit keeps what they held, and `why`."""
     services = request.app[SERVICES]
-    why = request.query.get("why", "").strip()
-    if not why:
-        raise Invalid(faults=[Fault("why", "say what is wrong with the job: it stays in the audit")])
+    why = reason_of(request, "say what is wrong with the job: it stays in the audit")
     name, who = request.match_info["job"], caller_of(request)
     if name in services.context.world.frozen:
         outcome, draft = _of_unreadable(services, name, who, why)
@@ -46,7 +45,7 @@ async def unstick_job(request: web.Request) -> web.Response:
         name = job.id
         outcome, draft = Outcome.FAILED, _of_readable(services, job, who, why)
     (result,) = await services.context.ledger.commit([draft])
-    if not isinstance(result, Saved):
+    if not is_saved(result):
         raise InConflict(f"job {name} has just changed: it may not be stuck; look at it, and try again")
     return answer({"id": name, "outcome": outcome})
 
@@ -76,15 +75,30 @@ def _of_unreadable(services: Services, job: str, who: str, why: str) -> tuple[Ou
     entries, keys = context.world.mirror.entries, context.world.mirror.keys
     wish, state = (keys.of(kind, job) for kind in (kinds.WISHES, kinds.STATES))
     held = {key: entries[key] for key in (wish, state) if key in entries}
-    newer = [each.error for each in held.values() if each.error and codec.is_newer(each.raw)]
+    spec_hash = held[wish].value.spec_hash if held[wish].value else None
+    spec = entries.get(keys.of(kinds.SPECS, spec_hash)) if spec_hash else None
+    newer = [each.error for each in (*held.values(), spec) if each and each.error and codec.is_newer(each.raw)]
     if newer:
         raise InConflict(f"job {job} is a newer broker's: ask one of those ({newer[0]})")
     if not held[wish].error and state in held and held[state].error:
         failed = JobState(job, Phase.FAILED, reason=_reason(who, why), finished_at=context.clock.now())
         audited = entry(context, who, "unstick", state, held[state].raw, failed)
         return Outcome.FAILED, [Save(state, failed, held[state].revision), audited]
-    audits = [entry(context, who, "unstick", key, each.raw, None) for key, each in held.items()]
-    return Outcome.REMOVED, [*(Erase(key, each.revision) for key, each in held.items()), *audits]
+    draft: list[Save | Erase] = [Erase(wish, held[wish].revision), entry(context, who, "unstick", wish, held[wish].raw, None)]
+    if state in held:
+        draft += _state_of_removed(services, state, held[state], who, why)
+    return Outcome.REMOVED, draft
+
+
+def _state_of_removed(services: Services, key: str, held: Entry, who: str, why: str) -> list[Save | Erase]:
+    """What becomes of the state of a job that is removed: where its site may have a run of it, it stays as failed, by which the
+    site's owner knows the run for one to stop."""
+    context, state = services.context, held.value
+    if state is None or state.phase not in OPEN:
+        return [Erase(key, held.revision), entry(context, who, "unstick", key, held.raw, None)]
+    now, reason = context.clock.now(), _reason(who, why)
+    failed = step(state, GaveUp(now, reason, End(now, Ending.WITHDRAWN, message=reason)))
+    return [Save(key, failed, held.revision), entry(context, who, "unstick", key, held.raw, failed)]
 
 
 def _reason(who: str, why: str) -> str:

@@ -136,13 +136,14 @@ async def _change_all(request: web.Request, change: Change) -> web.Response:
     ask = Ask(caller_of(request), body.why, services.context.clock.now())
     meant = [job for job in newest(services.context.world, narrow) if not job.state.phase.is_terminal]
     due = [job for job in meant if change(job.wish, ask) != job.wish]
+    done: list[str] = []
     for first in range(0, len(due), TOGETHER):
-        await _write_all(services, due[first : first + TOGETHER], change, ask)
-    ids = [job.id for job in due[:MOST_NAMED]]
-    return answer({"matched": len(meant), "changed": len(due), "jobs": ids}, status=HTTPStatus.ACCEPTED)
+        done += await _write_all(services, due[first : first + TOGETHER], change, ask)
+    return answer({"matched": len(meant), "changed": len(done), "jobs": done[:MOST_NAMED]}, status=HTTPStatus.ACCEPTED)
 
 
-async def _write_all(services: Services, jobs: Sequence[Job], change: Change, ask: Ask) -> None:
+async def _write_all(services: Services, jobs: Sequence[Job], change: Change, ask: Ask) -> list[str]:
+    """Ids of those that were written: one may be gone meanwhile."""
     keys = services.context.world.mirror.keys
     drafts: list[list[Save]] = []
     for job in jobs:
@@ -150,9 +151,14 @@ async def _write_all(services: Services, jobs: Sequence[Job], change: Change, as
         audited = entry(services.context, ask.who, _verb(change), key, job.wish, changed)
         drafts.append([Save(key, changed, job.wish_revision), audited])
     results = await services.context.ledger.commit(drafts)
+    gone = set()
     for job, result in zip(jobs, results, strict=True):
         if not isinstance(result, Saved):
-            await _write(services, job, change, ask)
+            try:
+                await _write(services, job, change, ask)
+            except NotFound:
+                gone.add(job.id)
+    return [job.id for job in jobs if job.id not in gone]
 
 
 def _verb(change: Change) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import sys
 import time
 from pathlib import Path
@@ -26,12 +27,12 @@ def backup(context: typer.Context, file: Annotated[Path, typer.Argument(help="Ma
     from broker.store.backup import BackupError, read_backup
 
     session: Session = context.obj
-    part = file.with_name(f"{file.name}.part")
+    part = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     if file.exists():
         raise InConflict(f"{file} is there already: name another")
 
     async def fetch(client: Client) -> None:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as to:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as to:
             async for chunk in client.backup():
                 to.write(chunk)
             to.flush()

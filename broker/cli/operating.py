@@ -1,4 +1,4 @@
-"""Verbs for who runs the federation: site cordon, uncordon, drain and test; pause, resume, audit, unstick."""
+"""Verbs for who runs the federation: site cordon, uncordon, drain, test and forget; pause, resume, audit, unstick."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from broker.cli.session import Format, Output, Session, clock_time, print_table,
 LOOK_S = 1.0
 DRAIN_FAILED = 6
 
-site = typer.Typer(no_args_is_help=True, help="A site at work: cordon, uncordon, drain, test.")
+site = typer.Typer(no_args_is_help=True, help="A site at work: cordon, uncordon, drain, test, forget.")
 site.command("cordon")(cordon)
 site.command("uncordon")(uncordon)
 site.command("test")(ask_site)
@@ -41,6 +41,20 @@ def drain(
         time.sleep(LOOK_S)
         shown = session.run(lambda client: client.get("sites", name))
     print(f"{name} is drained" if shown["drained"] else f"{name} drains")
+
+
+@site.command("forget")
+def forget(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="SITE")],
+    why: Annotated[str, typer.Option(help="What became of it: it stays in the audit.")],
+) -> None:
+    """Take out a site that will never come back, with its links; its jobs go elsewhere where their retries allow."""
+    session: Session = context.obj
+    told = session.run(lambda client: client.forget(name, why))
+    print(f"{name} is forgotten: {told['jobs']} jobs were there, {len(told['links'])} links led to it")
+    for dataset in told["datasets_lost"]:
+        print(f"its copy of {dataset} was the only one")
 
 
 def pause(context: typer.Context, why: Annotated[str, typer.Option(help="Told to whoever asks why jobs wait.")] = "") -> None:

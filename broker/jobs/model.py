@@ -266,7 +266,8 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class JobState:
-    """What has become of a job. One writer at a time: the leader while pending, else the owner of the attempt's site.
+    """What has become of a job. One writer at a time: the leader while pending, else the owner of the attempt's site; an
+    admin's `unstick` or `forget` takes part as whoever names the revision that it read.
 
     No stored state means pending: `JobState(id)`. Invariant: a phase at a site has an attempt without an end (one with an
     end only while collecting); attempts but the last have ended. Numbers grow by one and are never used again; those of

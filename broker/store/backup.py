@@ -9,15 +9,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from broker.records import Restore
 from broker.store import codec
 from broker.store import keys as kinds
-from broker.store.base import Listing, Put, Saved, Store
+from broker.store.base import Listing, Put, Rejected, Saved, Store
 from broker.store.keys import Keys
 
 FORMAT = 1
@@ -46,8 +46,9 @@ class Backup:
 def lines_of(listing: Listing, keys: Keys, made_at: float) -> Iterator[bytes]:
     """The file of a backup, line by line; `made_at` in epoch seconds."""
     told = {"federation": keys.federation, "revision": listing.revision, "made_at": made_at}
-    yield _line({"fedbroker": "backup", "format": FORMAT, **told})
-    digest, count = hashlib.sha256(), 0
+    head = _line({"fedbroker": "backup", "format": FORMAT, **told})
+    yield head
+    digest, count = hashlib.sha256(head), 0
     for record in listing.records:
         if keys.split(record.key)[0] in LEASED:
             continue
@@ -68,41 +69,67 @@ def read_backup(path: Path) -> Backup:
 
 
 async def restore(store: Store, keys: Keys, backup: Backup, now: float) -> int:
-    """Write a backup's records into a store that has none of the federation; how many. First of all comes the note that makes
-    every broker wait for `fed resume`, with epochs above those that sites may have seen. Raises BackupError and StoreError."""
+    """Write a backup's records into a store that has none of the federation, or only what a restore of the same backup that was
+    cut off has written; how many are there then. First of all comes the note that makes every broker wait for `fed resume`, with
+    epochs above those that sites may have seen, and last that it is whole: before, nobody can resume. Raises BackupError and
+    StoreError."""
     if backup.federation != keys.federation:
         raise BackupError(f"it is of federation {backup.federation}, and the settings are of {keys.federation}")
     listing = await store.read(keys.prefix)
-    if listing.records:
-        held = len(listing.records)
-        raise BackupError(f"the store holds {held} records of federation {keys.federation}: restore into an empty one")
-    records = dict(backup.records)
-    note = _note(records.pop(kinds.RESTORE, None), backup, listing.revision, now)
-    await _put(store, [Put(keys.of(kinds.RESTORE), codec.encode(note), 0)])
-    puts = [Put(keys.prefix + key, value, 0) for key, value in records.items()]
+    held = {record.key: record.value for record in listing.records}
+    records = {keys.prefix + key: value for key, value in backup.records.items() if key != kinds.RESTORE}
+    if held:
+        _check_begun(held, records, keys)
+    else:
+        note = _note(backup, listing.revision, now)
+        await _put(store, [Put(keys.of(kinds.RESTORE), codec.encode(note), 0)])
+    puts = [Put(key, value, 0) for key, value in records.items() if key not in held]
     for first in range(0, len(puts), TOGETHER):
         await _put(store, puts[first : first + TOGETHER])
+    (record,) = await store.get([keys.of(kinds.RESTORE)])
+    if record is not None:
+        whole = replace(codec.decode(kinds.RESTORE, record.value), is_whole=True)
+        await _put(store, [Put(record.key, codec.encode(whole), record.revision)])
     return len(records)
 
 
-def _note(earlier: bytes | None, backup: Backup, found: int, now: float) -> Restore:
-    lifted = codec.decode(kinds.RESTORE, earlier).lift if earlier else 0
+def _check_begun(held: Mapping[str, bytes], records: Mapping[str, bytes], keys: Keys) -> None:
+    """Raise BackupError for a store that is neither empty nor what a restore of these records left when it was cut off."""
+    try:
+        note = codec.decode(kinds.RESTORE, held[keys.of(kinds.RESTORE)])
+        is_ours = not note.is_whole and all(held.get(key, value) == value for key, value in records.items())
+    except (KeyError, codec.Unreadable):
+        is_ours = False
+    if not is_ours:
+        raise BackupError(f"the store holds {len(held)} records of federation {keys.federation}: restore into an empty one")
+
+
+def _note(backup: Backup, found: int, now: float) -> Restore:
+    earlier = backup.records.get(kinds.RESTORE)
+    try:
+        lifted = codec.decode(kinds.RESTORE, earlier).lift if earlier else 0
+    except codec.Unreadable as error:
+        raise BackupError(f"its record of an earlier restore, with how far epochs have grown, cannot be read: {error}") from error
     since = int(max(now - backup.made_at, 0.0) * MOST_REVISIONS_PER_S)
-    return Restore(backup.revision, found, now, "fed restore", backup.revision + lifted + since + LIFT_MARGIN)
+    lift = backup.revision + lifted + since + LIFT_MARGIN
+    return Restore(backup.revision, found, now, "fed restore", lift, is_whole=False)
 
 
 async def _put(store: Store, puts: Sequence[Put]) -> None:
     for put, result in zip(puts, await store.commit([[put] for put in puts]), strict=True):
+        if isinstance(result, Rejected):
+            raise BackupError(f"{put.key} cannot be written: {result.reason}")
         if not isinstance(result, Saved):
-            raise BackupError(f"{put.key} is there already: a broker, or another restore, writes to this store")
+            raise BackupError(f"{put.key} was written by somebody else: is another restore at work on this store?")
 
 
 def _read(file: IO[bytes]) -> Backup:
-    head = json.loads(file.readline())
+    first = file.readline()
+    head = json.loads(first)
     if head["fedbroker"] != "backup" or head["format"] != FORMAT:
         raise ValueError(f"its format is {head['format']}, and {FORMAT} can be read")
     records: dict[str, bytes] = {}
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(first)
     for line in file:
         found = json.loads(line)
         if "sha256" in found:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from adapters.base import Unreachable
 from adapters.twin import Behaviour, EngineTwin, TwinAdapter
 from broker.app import Broker, running_broker
 from broker.client import Client
@@ -26,6 +27,8 @@ class Federation:
     behaviour: Behaviour = Behaviour()
     server: MemoryServer = field(default_factory=lambda: MemoryServer(SystemClock()))
     engines: dict = field(default_factory=dict)
+    away: set = field(default_factory=set)
+    """Sites that nobody reaches."""
 
     @asynccontextmanager
     async def broker(self, **settings):
@@ -34,7 +37,12 @@ class Federation:
 
     def open(self, site):
         engine = self.engines.setdefault(site.name, EngineTwin(SystemClock(), site.pools, behave=lambda run: self.behaviour))
-        return TwinAdapter(engine, "fed")
+
+        async def network(call, way):
+            if site.name in self.away:
+                raise Unreachable(f"{call}: {site.name} is away")
+
+        return TwinAdapter(engine, "fed", network)
 
     def site(self, name, cpus=4.0, **more):
         storage = self.folder / name

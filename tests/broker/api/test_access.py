@@ -151,8 +151,10 @@ async def test_a_token_is_good_until_it_is_taken_back_or_expires(federation, tok
         assert await asks(new) == []
         path.write_text("tokens: [")
         assert await asks(new) == []  # those from before stay good
-        async with Client(broker.url, new) as client:
+        async with Client(broker.url, known["root"]) as client:
             assert "stay good" in (await client.health())["tokens"]
+        async with Client(broker.url, new) as client:
+            assert (await client.health())["tokens"] == ""  # not for those of one tenant
 
 
 def test_the_file_holds_hashes_for_its_owner_alone(tokens):

@@ -28,6 +28,7 @@ async def http(broker):
         ("GET", "/v1/jobs/nothing", None, 404),
         ("GET", "/v1/jobs?limit=0", None, 422),
         ("GET", "/v1/jobs?limit=9999999999999999999999", None, 422),
+        ("GET", f"/v1/jobs?limit={'1' * 5000}", None, 422),
         ("PATCH", "/v1/jobs", None, 405),
         ("POST", "/v1/jobs", b"{", 422),
         ("POST", "/v1/jobs", b"[]", 422),

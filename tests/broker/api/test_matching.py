@@ -1,9 +1,12 @@
 """ETag and If-Match: whoever changes what has changed since he read it is told."""
 
+import json
+
 import pytest
 from aiohttp import ClientSession
 
 from broker.errors import Invalid, Outdated
+from broker.store import keys as kinds
 from tests.broker.api.test_jobs import GONE_NOWHERE, a_job
 
 BODIES = {
@@ -53,6 +56,33 @@ async def test_a_job_is_held_only_as_it_was_seen(broker, fed, federation):
             assert response.status == 200
         async with session.post(f"/v1/jobs/{job}/release", headers={"If-Match": seen}) as response:
             assert (response.status, (await response.json())["title"]) == (412, "changed since it was read")
+
+
+@pytest.fixture
+async def behind(broker, fed):
+    """A broker that has not yet heard of a tenant's last change, and the tag from before."""
+    mirror = broker.context.world.mirror
+    key = mirror.keys.of(kinds.TENANTS, "red")
+    await fed.put("tenants", "red", {"name": "red", "max_pending": 1})
+    before, tag = mirror.entries[key], await fed.etag("tenants", "red")
+    await fed.put("tenants", "red", {"name": "red", "max_pending": 2})
+    mirror.entries[key] = before
+    return tag
+
+
+async def test_what_a_member_holds_for_done_already_is_done_all_the_same(fed, behind):
+    await fed.put("tenants", "red", {"name": "red", "max_pending": 1})
+    assert (await fed.get("tenants", "red"))["max_pending"] == 1
+    changes = (await fed.audit(record="tenants/red"))["items"]
+    assert [json.loads(change["after"])["max_pending"] for change in changes] == [1, 2, 1]
+
+
+async def test_nothing_is_deleted_that_was_changed_since_whoever_has_heard(fed, behind):
+    with pytest.raises(Outdated):
+        await fed.delete("tenants", "red", etag=behind)
+    await fed.put("tenants", "red", {"name": "red", "max_pending": 3})
+    await fed.delete("tenants", "red", etag=await fed.etag("tenants", "red"))
+    assert "red" not in [tenant["name"] for tenant in (await fed.list("tenants"))["items"]]
 
 
 @pytest.mark.parametrize("tag", ["17", 'W/"17"', '"x"', "", '"1" "2"'])

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from adapters.twin import Behaviour
-from broker.errors import InConflict, Invalid
+from broker.errors import InConflict, Invalid, NotFound
 from broker.jobs.model import run_name
 from broker.store import keys as kinds
 from broker.store.base import Put, Saved
@@ -99,11 +99,14 @@ async def test_a_state_that_cannot_be_read_gives_way_and_its_run_is_stopped(fed,
     await stops()
 
 
-async def test_a_job_whose_wish_cannot_be_read_is_removed(fed, running, spoil):
+async def test_a_job_whose_wish_cannot_be_read_is_removed_and_its_run_is_stopped(fed, running, spoil, stops):
     await spoil(kinds.WISHES, running, b"{}")
     assert await fed.unstick(running, WHY) == {"id": running, "outcome": "removed"}
     assert not (await fed.health())["unreadable_jobs"]
     assert {entry["record"].partition("/")[0] for entry in (await fed.audit(what="unstick"))["items"]} == {"wishes", "states"}
+    await stops()
+    with pytest.raises(NotFound):
+        await fed.job(running)
 
 
 async def test_what_a_newer_broker_wrote_is_left_to_it(fed, running, spoil):

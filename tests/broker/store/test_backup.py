@@ -41,7 +41,7 @@ async def test_what_is_restored_is_what_was_backed_up_but_for_leases(store, tmp_
     found = await held(other)
     note = codec.decode(kinds.RESTORE, found.pop(KEYS.of(kinds.RESTORE)))
     assert found == kept
-    assert (note.seen, note.resumed) == (read.revision, None)
+    assert (note.seen, note.resumed, note.is_whole) == (read.revision, None, True)
     assert note.lift >= read.revision + 10 * MOST_REVISIONS_PER_S + LIFT_MARGIN
 
 
@@ -59,6 +59,44 @@ async def test_a_store_that_holds_something_is_left_as_it_is(store):
     assert list(await held(store)) == [KEYS.of(kinds.TENANTS, "blue")]
 
 
+async def test_one_that_was_cut_off_anywhere_goes_on_where_it_was():
+    server = MemoryServer(SystemClock())
+    store = MemoryStore(server)
+    backup = Backup("fed", 9, 0.0, {f"tenants/t{number}": codec.encode(Tenant(f"t{number}")) for number in range(1001)})
+
+    class Cut(Exception):
+        pass
+
+    class Cutting(MemoryStore):
+        left = 1
+
+        async def commit(self, changes, fence=None):
+            if not self.left:
+                raise Cut
+            self.left -= 1
+            return await super().commit(changes, fence)
+
+    for calls in (1, 1, 1):
+        cutting = Cutting(server)
+        cutting.left = calls
+        with pytest.raises(Cut):
+            await restore(cutting, KEYS, backup, 5.0)
+        assert not codec.decode(kinds.RESTORE, (await held(store))[KEYS.of(kinds.RESTORE)]).is_whole
+    with pytest.raises(BackupError, match="empty"):
+        await restore(store, KEYS, Backup("fed", 9, 0.0, {"tenants/t1": b"{}"}), 5.0)
+    assert await restore(store, KEYS, backup, 5.0) == 1001
+    assert codec.decode(kinds.RESTORE, (await held(store))[KEYS.of(kinds.RESTORE)]).is_whole
+    assert len(await held(store)) == 1002
+    with pytest.raises(BackupError, match="empty"):
+        await restore(store, KEYS, backup, 5.0)
+
+
+async def test_an_earlier_restore_that_cannot_be_read_is_told(store):
+    with pytest.raises(BackupError, match="epochs"):
+        await restore(store, KEYS, Backup("fed", 9, 0.0, {"restore": b"{}"}), 0.0)
+    assert not await held(store)
+
+
 async def test_another_federations_backup_is_refused(store):
     with pytest.raises(BackupError, match="federation red"):
         await restore(store, KEYS, Backup("red", 9, 0.0, {"tenants/red": RED}), 0.0)
@@ -73,7 +111,10 @@ def test_any_bytes_come_back_as_they_were(tmp_path_factory, values):
     assert read.records == {f"states/j{number}": value for number, value in enumerate(values)}
 
 
-@pytest.mark.parametrize("cut", ["the end", "a record", "half a line", "a changed byte", "all", "not ours", "another format"])
+CUTS = ("the end", "a record", "half a line", "a changed byte", "a changed head", "all", "not ours", "another format")
+
+
+@pytest.mark.parametrize("cut", CUTS)
 def test_a_part_is_never_taken_for_the_whole(tmp_path, cut):
     path = written(tmp_path / "backup", Listing(5, [Record(KEYS.of(kinds.TENANTS, name), RED, 5, 5) for name in "ab"]))
     content = path.read_bytes()
@@ -84,6 +125,7 @@ def test_a_part_is_never_taken_for_the_whole(tmp_path, cut):
             "a record": b"".join(lines[:1] + lines[2:]),
             "half a line": content[:-30],
             "a changed byte": content.replace(b"tenants/a", b"tenants/c"),
+            "a changed head": content.replace(b'"revision":5', b'"revision":4', 1),
             "all": b"",
             "not ours": b"[1]\n" + content,
             "another format": content.replace(b'"format":1', b'"format":2', 1),
