@@ -61,6 +61,8 @@ class Planner:
 
     def __init__(self, context: Context, runner: Runner = plan_here) -> None:
         self.reasons: Mapping[Shape, Passed] = {}
+        self._told: frozenset[str] = frozenset()
+        """Faults of the last plan: each is logged and counted when it comes, not every turn."""
         self._context = context
         self._runner = runner
         self.snapshots = Snapshots(context.world)
@@ -97,9 +99,10 @@ class Planner:
         given, ids = self.snapshots.take(self._context.clock.now())
         made = await self._runner(given) if given.classes else Plan()
         self.reasons = made.passed
-        for fault in made.faults:
+        for fault in set(made.faults) - self._told:
             log.error("a class of jobs cannot be planned, by our fault, and waits:\n%s", fault)
             self._context.metrics.bugs.labels("plan").inc()
+        self._told = frozenset(made.faults)
         written = await self._write(made, ids, right)
         await self._give_up_waiting(right)
         return made.is_cut and written > 0

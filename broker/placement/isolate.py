@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from broker.jobs.model import Shape
 from broker.placement.assign import plan
-from broker.placement.view import Passed, Plan, PlanInput
+from broker.placement.view import Passed, Plan, PlanInput, QueuedClass
 
 REASON = "our fault: planning this job fails ({error}); it waits, and nothing is lost: the broker's log has the details"
 
 
 def plan_around(given: PlanInput) -> Plan:
     """The plan; where making it fails, one without the classes that fail alone, each with a reason and told in `faults`. Raises
-    what `plan` raises where no class fails alone."""
+    what `plan` raises where no class fails alone, or those that do not fail together."""
     try:
         return plan(given)
     except Exception:
-        broken: dict[Shape, Passed] = {}
-        faults = []
-        for queued in given.classes:
-            try:
-                plan(replace(given, classes=(queued,)))
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and the others go on
-                broken[queued.shape] = Passed(REASON.format(error=repr(error)[:200]))
-                faults.append(traceback.format_exc())
-        if not broken:
+        found = list(_broken(given, given.classes))
+        if not found:
             raise
+    broken = {shape: Passed(REASON.format(error=error)) for shape, error, _ in found}
     made = plan(replace(given, classes=tuple(queued for queued in given.classes if queued.shape not in broken)))
-    return replace(made, passed={**made.passed, **broken}, faults=tuple(faults))
+    return replace(made, passed={**made.passed, **broken}, faults=tuple(fault for _, _, fault in found))
+
+
+def _broken(given: PlanInput, classes: Sequence[QueuedClass]) -> Iterator[tuple[Shape, str, str]]:
+    """Of these classes those that fail alone, each with its error and where that arose: by halves, since few do."""
+    try:
+        plan(replace(given, classes=tuple(classes)))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and the others go on
+        if len(classes) == 1:
+            yield classes[0].shape, repr(error)[:200], traceback.format_exc()
+            return
+        middle = len(classes) // 2
+        yield from _broken(given, classes[:middle])
+        yield from _broken(given, classes[middle:])

@@ -24,3 +24,17 @@ def test_a_class_that_breaks_the_plan_waits_with_a_reason_and_holds_up_nobody():
 def test_a_plan_that_nothing_breaks_is_the_plan():
     world = a_world(a_view("ams"), classes=[GOOD])
     assert plan_around(world) == plan(world)
+
+
+def test_one_that_breaks_it_among_many_is_found_by_halves(monkeypatch):
+    tried = []
+
+    def counted(given):
+        tried.append(len(given.classes))
+        return plan(given)
+
+    monkeypatch.setattr("broker.placement.isolate.plan", counted)
+    good = [waiting(a_shape(run_hours=hours), 1) for hours in range(1, 64)]
+    made = plan_around(a_world(a_view("ams"), classes=[*good[:40], NEVER_TAKEN, *good[40:]]))
+    assert len(made.faults) == 1
+    assert len(tried) <= 2 + 1 + 2 * 6
