@@ -23,6 +23,7 @@ from adapters.base import (
     Unreachable,
 )
 from adapters.calls import each
+from adapters.threads import SiteThreads
 from adapters.yarn.carried import master_zip
 from adapters.yarn.client import Answer, Web, within
 from adapters.yarn.codec import OURS, objection, order_of, spec_of, submission, too_long
@@ -49,6 +50,7 @@ class YarnAdapter:
         self._federation = federation
         self._web = web
         self._storage = storage_of(site, settings)
+        self._threads = SiteThreads(site.name)
         self._forgotten: dict[NativeId, None] = {}
 
     async def reserve(self, names: Collection[RunName], call: Call) -> Mapping[RunName, NativeId]:
@@ -137,10 +139,11 @@ class YarnAdapter:
 
     async def probe(self, timeout_s: float) -> Sequence[Check]:
         """See `SiteAdapter.probe`."""
-        return await checks(self._web, self._site, self._settings, timeout_s)
+        return await checks(self._web, self._threads, self._site, self._settings, timeout_s)
 
     async def close(self) -> None:
         """See `SiteAdapter.close`."""
+        self._threads.close()
         await self._web.close()
 
     async def _submit(self, runs: Sequence[Run], outcomes: dict[RunName, Outcome], sent: list[Run]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from adapters.base import Check, Layer, Unreachable
 from adapters.probing import Answers
+from adapters.threads import SiteThreads
 from adapters.yarn.client import Denied, Web, within
 from adapters.yarn.listing import elements_of, label_of, nodes_of
 from adapters.yarn.master.staging import Place
@@ -18,7 +18,7 @@ from adapters.yarn.settings import HDFS_PORT, YarnSettings, storage_of
 from topology.site import Site
 
 
-async def checks(web: Web, site: Site, settings: YarnSettings, timeout_s: float) -> Sequence[Check]:
+async def checks(web: Web, threads: SiteThreads, site: Site, settings: YarnSettings, timeout_s: float) -> Sequence[Check]:
     """Reach: the address answers. Login: it takes our words for who we are. Scheduler: a resource manager is active, and has our
     queues, and our pools' labels on nodes that run. Storage: its place, where the broker sees it, can be written to."""
     answers = Answers()
@@ -43,7 +43,7 @@ async def checks(web: Web, site: Site, settings: YarnSettings, timeout_s: float)
                     Layer.STORAGE,
                     await _unwritable_hdfs(place, site.storage.url, settings)
                     if isinstance(place, Place)
-                    else await asyncio.to_thread(_unwritable, site.storage.url),
+                    else await threads.run(lambda: _unwritable(site.storage.url), timeout_s),
                 )
     except Unreachable as error:
         answers.failed(str(error))

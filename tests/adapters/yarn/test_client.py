@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -10,8 +11,11 @@ import pytest
 from aiohttp import web
 
 from adapters.base import Call, Layer, Run, Unknown, Unreachable
+from adapters.threads import SiteThreads
 from adapters.yarn import client
 from adapters.yarn.adapter import open_yarn
+from adapters.yarn.client import Web
+from adapters.yarn.probe import checks
 from adapters.yarn.settings import YarnSettings
 from tests.adapters.yarn.replies import app, apps, node
 from topology.resources import Resources
@@ -20,6 +24,7 @@ from topology.site import Engine, Pool, Site, Storage
 CALL = Call(epoch=1, timeout_s=5.0)
 INFO = {"clusterInfo": {"haState": "ACTIVE", "startedOn": 1}}
 RUN = Run("fed-j1-a1", "fed", "j1", "t", 1, Resources(1, 0.5), "cpu", ("true",), native_id="application_1_0001")
+SITE = Site("ams", Engine("yarn"), (Pool("cpu", 1, Resources(4, 4)),), Storage("file:///tmp"))
 Reply = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -28,7 +33,7 @@ async def serving(reply: Reply) -> AsyncIterator[str]:
     """The address of a server that answers everything so."""
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", reply)
-    runner = web.AppRunner(application)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
     await runner.setup()
     try:
         place = web.TCPSite(runner, "127.0.0.1", 0)
@@ -40,8 +45,7 @@ async def serving(reply: Reply) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def adapter_to(*urls: str, **settings: object):
-    site = Site("ams", Engine("yarn"), (Pool("cpu", 1, Resources(4, 4)),), Storage("file:///tmp"))
-    adapter = open_yarn(site, YarnSettings.model_validate({"resource_manager": urls, **settings}), "fed")
+    adapter = open_yarn(SITE, YarnSettings.model_validate({"resource_manager": urls, **settings}), "fed")
     try:
         yield adapter
     finally:
@@ -168,3 +172,26 @@ async def test_a_login_is_read_at_each_request_and_one_that_is_missing_is_told(m
             await adapter.probe(5)
     assert next(each for each in seen if each[0]) == ("Bearer old", "ann")
     assert seen[-1] == ("Bearer new", "ann")
+
+
+async def test_storage_that_hangs_fails_in_its_layer_and_in_time():
+    async def sound(request: web.Request) -> web.Response:
+        replies = {"info": INFO, "scheduler": {}, "nodes": {"nodes": {"node": node("n1:8042", 4, 0)}}}
+        return web.json_response(replies[request.path.rpartition("/")[2]])
+
+    threads, is_over = SiteThreads("ams", at_once=1), threading.Event()
+    async with serving(sound) as url:
+        settings = YarnSettings.model_validate({"resource_manager": [url]})
+        manager = Web(settings)
+        hanging = asyncio.create_task(threads.run(is_over.wait, 60))
+        await asyncio.sleep(0)
+        try:
+            answered = await checks(manager, threads, SITE, settings, 3)
+        finally:
+            is_over.set()
+            await hanging
+            threads.close()
+            await manager.close()
+    told = [(check.layer, check.is_ok) for check in answered]
+    assert told == [(Layer.REACH, True), (Layer.LOGIN, True), (Layer.SCHEDULER, True), (Layer.STORAGE, False)]
+    assert "no answer within 3 s" in answered[-1].message
