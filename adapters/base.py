@@ -212,9 +212,6 @@ class Check:
 class Capabilities:
     """What a kind can promise. Loops and placement ask these, never the kind."""
 
-    gang: bool = True
-    preempt: bool = False
-    arrays: bool = False
     unique_names: bool = False
     """A second submit of a name has no effect, whenever it arrives: no look-up is needed before sending again."""
     reserves: bool = False

@@ -92,7 +92,6 @@ class JobSpec(Part):
     """https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/job-v1/"""
 
     completions: int | None = None
-    suspend: bool = False
 
 
 class JobStatus(Conditions):

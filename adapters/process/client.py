@@ -18,6 +18,7 @@ import adapters
 from adapters.base import StaleEpoch, Unreachable
 from adapters.process.codec import MAX_LINE_BYTES, RUNS_ALREADY, EngineConfig, config_to_json
 from adapters.process.sockets import short_path
+from adapters.threads import SiteThreads
 
 START_S = 20.0
 POLL_S = 0.02
@@ -35,6 +36,7 @@ class EngineClient:
     def __init__(self, config: EngineConfig, autostart: bool) -> None:
         self.config = config
         self.autostart = autostart
+        self._threads = SiteThreads(config.site, at_once=1)
         self._starting: asyncio.Task[None] | None = None
 
     async def ask(self, op: str, timeout_s: float, **fields: Any) -> Any:
@@ -66,7 +68,8 @@ class EngineClient:
     async def start(self) -> None:
         """Start a daemon unless one runs; return when one is there. Raises Unreachable. One start at a time."""
         if self._starting is None or self._starting.done():
-            self._starting = asyncio.create_task(_start(self.config), name=f"start the engine of {self.config.site}")
+            start = _start(self.config, self._threads)
+            self._starting = asyncio.create_task(start, name=f"start the engine of {self.config.site}")
         await asyncio.shield(self._starting)
 
     async def close(self) -> None:
@@ -74,6 +77,7 @@ class EngineClient:
         if self._starting:
             self._starting.cancel()
             await asyncio.gather(self._starting, return_exceptions=True)
+        self._threads.close()
 
     async def _connect(self) -> Connection:
         try:
@@ -139,9 +143,9 @@ async def read_frames(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
             raise Unreachable("logs: the engine went away") from error
 
 
-async def _start(config: EngineConfig) -> None:
+async def _start(config: EngineConfig, threads: SiteThreads) -> None:
     """Run the daemon's starter, which returns once the daemon listens."""
-    if not await asyncio.to_thread(os.path.isdir, config.storage):
+    if not await threads.run(lambda: os.path.isdir(config.storage), START_S):
         raise Unreachable(f"the engine cannot be started: the site's storage {config.storage} is not there")
     state = Path(config.state_dir)
     try:

@@ -69,10 +69,6 @@ class Journal:
         async with self._committing:
             self.begin(records())
 
-    def close(self) -> None:
-        """Give the file back."""
-        os.close(self._file)
-
 
 def _lines(records: Iterable[Record]) -> bytes:
     return b"".join(json.dumps(record, separators=(",", ":")).encode() + b"\n" for record in records)

@@ -17,13 +17,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from adapters.base import Unreachable
 from adapters.process.codec import MAX_LINE_BYTES, outcome_to_json, pools_to_json, run_from_json
 from adapters.process.engine import Engine, Stale
+from adapters.threads import SiteThreads
 
 log = logging.getLogger(__name__)
 
 FRAME_BYTES = 2**18
 FOLLOW_S = 0.1
+STORAGE_S = 20.0
 ROOT_UID = 0
 
 Request = Mapping[str, Any]
@@ -35,6 +38,7 @@ class Server:
     def __init__(self, engine: Engine) -> None:
         self.is_done = asyncio.Event()
         self._engine = engine
+        self._threads = SiteThreads(engine.config.site)
         self._operations: Mapping[str, Callable[[Request], Awaitable[Any]]] = {
             "ping": self._ping,
             "storage": self._storage,
@@ -92,8 +96,12 @@ class Server:
         return {"pid": os.getpid(), "life": engine.book.life, "pools": pools_to_json(engine.config.pools)}
 
     async def _storage(self, request: Request) -> Any:
-        """Whether something can be created at the site's storage, and removed."""
-        return await asyncio.to_thread(_try_storage, self._engine.folders.storage)
+        """What is wrong with the site's storage; empty when something can be created there, and removed. While it hangs, all else
+        of the daemon goes on."""
+        try:
+            return await self._threads.run(lambda: _try_storage(self._engine.folders.storage), STORAGE_S)
+        except Unreachable as error:
+            return str(error)
 
     async def _submit(self, request: Request) -> Any:
         engine = self._engine

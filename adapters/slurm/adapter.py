@@ -205,7 +205,12 @@ def storage_of(site: Site, settings: SlurmSettings) -> PurePosixPath:
 def open_slurm(site: Site, settings: SlurmSettings, federation: str) -> SlurmAdapter:
     """The adapter of a Slurm site; nothing is called yet. Raises ValueError for settings that cannot work."""
     commands = open_commands(settings.command) if settings.command else None
-    face: Face = Rest(settings.rest) if settings.rest else CommandLine(_given(commands))
+    face: Face
+    if settings.rest:
+        face = Rest(settings.rest)
+    else:
+        assert commands is not None  # settings name one or both
+        face = CommandLine(commands)
     return SlurmAdapter(face, files_of(site, settings, commands), site, settings, federation, commands)
 
 
@@ -217,9 +222,3 @@ def files_of(site: Site, settings: SlurmSettings, commands: Commands | None) -> 
     if url.scheme != "file" or url.netloc:
         raise ValueError(f"storage.url: {site.storage.url} is not on this machine: give `command` as well, to read logs by")
     return LocalFiles(storage_of(site, settings), Path(unquote(url.path)))
-
-
-def _given(commands: Commands | None) -> Commands:
-    if commands is None:
-        raise ValueError("give rest, command or both")
-    return commands
