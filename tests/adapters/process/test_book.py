@@ -97,7 +97,6 @@ async def test_a_journal_keeps_what_was_added_and_drops_a_torn_line(tmp_path):
     journal.begin([{"t": "life", "id": "x"}])
     journal.add(*STORY[:2])
     await journal.commit()
-    journal.close()
     with path.open("ab") as file:
         file.write(b'{"t": "run", "ru')
     again = Journal(path)
@@ -112,4 +111,3 @@ async def test_a_journal_written_anew_goes_on(tmp_path):
     journal.add({"n": 3})
     await journal.commit()
     assert journal.read() == [{"n": 2}, {"n": 3}]
-    journal.close()
