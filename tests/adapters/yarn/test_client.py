@@ -146,13 +146,16 @@ async def test_of_several_managers_the_active_one_is_asked():
 
 
 async def test_a_submission_that_was_not_answered_is_unknown():
+    is_over = asyncio.Event()
+
     async def deaf(request: web.Request) -> web.Response:
         if request.method == "POST":
-            await asyncio.sleep(60)
+            await is_over.wait()
         return web.json_response(INFO if request.path.endswith("info") else apps())
 
     async with serving(deaf) as url, adapter_to(url) as adapter:
         outcome = (await adapter.submit([RUN], Call(epoch=1, timeout_s=0.5)))[RUN.name]
+        is_over.set()
     assert isinstance(outcome, Unknown)
 
 
