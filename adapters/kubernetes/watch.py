@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
@@ -28,6 +29,8 @@ WATCH_S = 300
 SILENCE_S = 150.0
 """A watch that brings nothing for so long is cut: bookmarks come about once a minute."""
 BACKOFF_S = (0.1, 5.0)
+SOUND_S = 5.0
+"""A watch that ends after so long is resumed at once; one that ends sooner, however well, after a pause that grows."""
 _GONE = 410
 
 
@@ -68,13 +71,13 @@ class Watched(Generic[T]):
         self._failure = None
         self._is_denied.clear()
         self._hurry.set()
-        waiting = [asyncio.create_task(self._is_fresh.wait()), asyncio.create_task(self._is_denied.wait())]
-        done, _ = await asyncio.wait([*waiting, self._task], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        for each in waiting:
-            each.cancel()
+        fresh, denied = asyncio.create_task(self._is_fresh.wait()), asyncio.create_task(self._is_denied.wait())
+        done, _ = await asyncio.wait([fresh, denied, self._task], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        fresh.cancel()
+        denied.cancel()
         if self._task in done:
             self._task.result()
-        if not self.is_fresh:
+        if fresh not in done:  # it may have ended since: it had what the server has
             raise self._failure or Unreachable(f"GET {self._path}: no answer within {timeout_s:g} s")
 
     def put(self, raw: Mapping[str, Any]) -> None:
@@ -96,28 +99,34 @@ class Watched(Generic[T]):
 
     async def _keep(self) -> None:
         """List and watch until cancelled."""
-        pause = BACKOFF_S[0]
+        pause, now = BACKOFF_S[0], asyncio.get_running_loop().time
         while True:
+            failure: Unreachable | None = None
+            watched_from = math.inf
             try:
                 if not self._version:
                     await self._list()
+                watched_from = now()
                 await self._watch()
-                pause = BACKOFF_S[0]
             except Said as error:
                 if error.code == _GONE:
                     self._version = ""
-                    continue
-                self._failure = Unreachable(f"GET {self._path}: {error}")
+                else:
+                    failure = Unreachable(f"GET {self._path}: {error}")
             except Unreachable as error:
-                self._failure = error
+                failure = error
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                self._failure = Unreachable(f"GET {self._path}: the watch was cut: {error!r}")
-            else:
-                continue
+                failure = Unreachable(f"GET {self._path}: the watch was cut: {error!r}")
+            if now() - watched_from >= SOUND_S:
+                pause = BACKOFF_S[0]
+                if failure is None:
+                    continue
             self._is_fresh.clear()
-            if isinstance(self._failure, Misconfigured):
+            if failure is not None:
+                self._failure = failure
+                log.debug("%s", failure)
+            if isinstance(failure, Misconfigured):
                 self._is_denied.set()  # trying again soon would not help
-            log.debug("%s", self._failure)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):  # `wait_for` loses a cancellation that comes with the event
                     await self._hurry.wait()
@@ -152,6 +161,7 @@ class Watched(Generic[T]):
         }  # fmt: skip
         async with asyncio.timeout(LIST_S) as limit, self._client.reply("GET", self._path, query) as reply:
             self._is_fresh.set()
+            self._hurry.clear()
             limit.reschedule(asyncio.get_running_loop().time() + SILENCE_S)
             async for line in lines(reply):
                 limit.reschedule(asyncio.get_running_loop().time() + SILENCE_S)

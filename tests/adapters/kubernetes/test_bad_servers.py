@@ -67,6 +67,7 @@ async def adapter(server, tmp_path):
 
 JOBS = "/apis/batch/v1/namespaces/default/jobs"
 NAMESPACE = "/api/v1/namespaces/default"
+GONE = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}}
 
 
 def status(code, reason, message, **headers):
@@ -154,8 +155,7 @@ async def test_a_name_that_is_taken_is_read_back_and_compared(server, adapter):
 
 
 async def test_a_watch_that_was_away_too_long_lists_anew(server, adapter):
-    gone = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}}
-    server.watches[JOBS] = [gone]
+    server.watches[JOBS] = [GONE]
     server.answers["GET", NAMESPACE] = {"metadata": {"uid": "life"}}
     await adapter.observe([], CALL)
 
@@ -165,6 +165,27 @@ async def test_a_watch_that_was_away_too_long_lists_anew(server, adapter):
     async with asyncio.timeout(5):
         while len(listings()) < 2:
             await asyncio.sleep(0.01)
+    assert (await adapter.observe([], CALL)).life == "life"
+
+
+@pytest.mark.parametrize("events", [[], [GONE]], ids=["ends-at-once", "always-gone"])
+async def test_a_watch_that_never_lasts_is_begun_again_more_and_more_seldom(server, adapter, events):
+    async def watch_or_list(request):
+        if not request.query.get("watch"):
+            return web.json_response({"metadata": {"resourceVersion": "10"}, "items": []})
+        return web.Response(text="".join(json.dumps(event) + "\n" for event in events))
+
+    def watches():
+        return sum(path == JOBS and "watch" in query for _, path, query in server.asked)
+
+    server.answers["GET", NAMESPACE] = {"metadata": {"uid": "life"}}
+    server.answers["GET", JOBS] = watch_or_list
+    began = asyncio.get_running_loop().time()
+    assert (await adapter.observe([], CALL)).life == "life"
+    while watches() < 5:
+        await asyncio.sleep(0.01)
+    # pauses of 0.1, 0.2, 0.4 and 0.8 s lie between five watches, and 0.1 s after each: 1.9 s, less what timers are early by
+    assert asyncio.get_running_loop().time() - began > 1.85
     assert (await adapter.observe([], CALL)).life == "life"
 
 
