@@ -28,6 +28,14 @@ class Unreachable(AdapterError):
     """No answer, or no sense in it: the same call may succeed later, and may have had its effect."""
 
 
+class Misconfigured(Unreachable):
+    """It answered, or could not even be asked, because what we were told of it is wrong: a person has to mend our settings."""
+
+
+class LoginFailed(Misconfigured):
+    """It does not know us, or does not allow us what we asked; or our login is not where our settings say."""
+
+
 class StaleEpoch(AdapterError):
     """The site has served a newer owner: this caller owns the site no more and must stop working it."""
 

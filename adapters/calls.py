@@ -1,12 +1,15 @@
-"""One call of the contract as many requests to an engine: some at a time, and all within the call's time."""
+"""One call of the contract as many requests to an engine: some at a time, all within the call's time, and none without an end."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar
+
+import aiohttp
 
 from adapters.base import Call, Outcome, Run, RunName, Unknown, Unreachable
 
@@ -25,6 +28,36 @@ def seconds_left(deadline: float) -> float:
     if left <= 0:
         raise Unreachable("the call took too long")
     return left
+
+
+@asynccontextmanager
+async def within(timeout_s: float, what: str = "") -> AsyncIterator[None]:
+    """A block that ends in this time. Raises Unreachable when it takes longer; `what` was asked then."""
+    try:
+        async with asyncio.timeout(timeout_s) as limit:
+            yield
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise Unreachable(f"{what}{what and ': '}no answer within {max(round(timeout_s, 1), 0.1):g} s") from error
+
+
+async def whole_body(reply: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+    """A reply, read to its end. Raises Unreachable for one that is longer, and what aiohttp does when the connection is cut."""
+    content = bytearray()
+    async for part in reply.content.iter_any():
+        content += part
+        if len(content) > most_bytes:
+            raise Unreachable(f"{reply.url.path}: a reply of more than {most_bytes / 2**20:g} MiB")
+    return bytes(content)
+
+
+def parsed(what: str, body: bytes, cure: str) -> Any:
+    """JSON. Raises Unreachable for anything else, with its beginning; `cure` says what may be wrong then."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Unreachable(f"{what}: no JSON in the answer, which begins {body[:80]!r}; {cure}") from error
 
 
 async def each(act: Callable[[T], Awaitable[R]], things: Collection[T], at_once: int) -> list[R]:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from adapters.base import Check, Layer, Unreachable
+from adapters.base import Check, Layer, LoginFailed, Unreachable
 from adapters.secrets import Secret
 
 NOT_FOUND = 127
@@ -28,10 +28,6 @@ KEPT_VARIABLES = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR")
 
 A = TypeVar("A")
 B = TypeVar("B")
-
-
-class LoginFailed(Unreachable):
-    """The machine answers and does not let us in: the key, the user or the known host in our settings is wrong."""
 
 
 class LocalTransport(BaseModel):

@@ -8,12 +8,11 @@ from collections.abc import AsyncIterator, Sequence
 
 import asyncssh
 
-from adapters.base import Unreachable
+from adapters.base import LoginFailed, Unreachable
 from adapters.commands import (
     CHUNK_BYTES,
     MOST_OUTPUT_BYTES,
     Completed,
-    LoginFailed,
     SshTransport,
     both,
     bounded,

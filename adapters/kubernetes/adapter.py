@@ -12,6 +12,7 @@ from adapters.base import (
     Capabilities,
     Check,
     EndReason,
+    LoginFailed,
     NativeId,
     Observation,
     Outcome,
@@ -25,7 +26,7 @@ from adapters.base import (
     Unreachable,
 )
 from adapters.calls import deadline_of, each, seconds_left, submit_each
-from adapters.kubernetes.client import Denied, KubernetesClient, Said
+from adapters.kubernetes.client import KubernetesClient, Said
 from adapters.kubernetes.codec import (
     CANCELLED,
     FEDERATION,
@@ -246,7 +247,7 @@ class KubernetesAdapter:
         try:
             if self._may_see_namespace:
                 return read(Thing, await self.client.ask("GET", path, seconds_left(deadline)), path).metadata.uid
-        except Denied:
+        except LoginFailed:
             self._may_see_namespace = False
         except Said as said:
             raise Unreachable(f"namespace {self._settings.namespace}: {said}") from said

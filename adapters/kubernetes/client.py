@@ -15,7 +15,8 @@ from kubernetes_asyncio.client import Configuration
 from kubernetes_asyncio.client.rest import RESTClientObject
 from kubernetes_asyncio.config import ConfigException, load_incluster_config, load_kube_config
 
-from adapters.base import Unreachable
+from adapters.base import LoginFailed, Misconfigured, Unreachable
+from adapters.calls import parsed, whole_body, within
 from adapters.clocks import ServerClock
 from adapters.kubernetes.settings import KubernetesSettings
 from adapters.secrets import SecretMissing
@@ -23,16 +24,11 @@ from adapters.secrets import SecretMissing
 MOST_BYTES = 16 * 2**20
 """Of one reply: a page of 250 objects is a few MiB."""
 MOST_LINE_BYTES = 8 * 2**20
+MOST_WORDS_BYTES = 2**20
+"""Of a reply that says no."""
 MERGE_PATCH = "application/merge-patch+json"
+CURE = "is this the address of an API server?"
 Query = Mapping[str, str]
-
-
-class Misconfigured(Unreachable):
-    """It answered, or could not even be asked, because what we were told of it or of our login is wrong."""
-
-
-class Denied(Misconfigured):
-    """It does not know us, or does not allow us what we asked."""
 
 
 class Said(Exception):
@@ -72,16 +68,14 @@ class KubernetesClient:
     async def ask(
         self, method: str, path: str, timeout_s: float, query: Query | None = None, body: Any = None, patch: bool = False
     ) -> Any:
-        """The JSON that it answers. Raises Said for its no, Denied where it does not let us, Unreachable for all else."""
+        """The JSON that it answers. Raises Said for its no, LoginFailed where it does not let us, Unreachable for all else."""
         what = f"{method} {path}"
         try:
-            async with asyncio.timeout(timeout_s), self.reply(method, path, query, body, patch) as reply:
-                raw = await read_bounded(reply, MOST_BYTES)
-        except TimeoutError as error:
-            raise Unreachable(f"{what}: no answer within {max(round(timeout_s, 1), 0.1):g} s") from error
+            async with within(timeout_s, what), self.reply(method, path, query, body, patch) as reply:
+                raw = await whole_body(reply, MOST_BYTES)
         except _LOST as error:
             raise Unreachable(f"{what}: the connection was cut: {error!r}") from error
-        return parsed(what, raw)
+        return parsed(what, raw, CURE)
 
     @asynccontextmanager
     async def reply(
@@ -188,17 +182,6 @@ class KubernetesClient:
 _LOST = (aiohttp.ClientError, OSError, TimeoutError)
 
 
-async def read_bounded(reply: aiohttp.ClientResponse, most: int) -> bytes:
-    """The whole reply. Raises Unreachable for one that does not end."""
-    parts, size = [], 0
-    async for part in reply.content.iter_chunked(2**16):
-        size += len(part)
-        if size > most:
-            raise Unreachable(f"{reply.url.path}: the answer has more than {most} bytes")
-        parts.append(part)
-    return b"".join(parts)
-
-
 async def lines(reply: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     """Each line as it comes. Raises Unreachable for one that does not end."""
     rest = bytearray()
@@ -213,20 +196,11 @@ async def lines(reply: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
             raise Unreachable(f"{reply.url.path}: a line has more than {MOST_LINE_BYTES} bytes")
 
 
-def parsed(what: str, raw: bytes) -> Any:
-    """JSON, or Unreachable with the beginning of what came instead."""
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        cure = "is this the address of an API server?"
-        raise Unreachable(f"{what}: no JSON in the answer, which begins {raw[:60]!r}; {cure}") from error
-
-
 async def _raise_no(what: str, response: aiohttp.ClientResponse) -> None:
     """Raises what the reply says."""
     try:
         async with asyncio.timeout(5):
-            raw = await read_bounded(response, 2**20)
+            raw = await whole_body(response, MOST_WORDS_BYTES)
     except _LOST:
         raw = b""
     try:
@@ -237,9 +211,9 @@ async def _raise_no(what: str, response: aiohttp.ClientResponse) -> None:
         is_status, reason, message = False, response.reason or "", raw[:200].decode(errors="replace")
     code = response.status
     if code == 401:
-        raise Denied(f"{what}: it does not know our login (401): renew the token or certificate")
+        raise LoginFailed(f"{what}: it does not know our login (401): renew the token or certificate")
     if code == 403 and (not is_status or " cannot " in message):
-        raise Denied(f"{what}: our login may not do this (403): {message}")
+        raise LoginFailed(f"{what}: our login may not do this (403): {message}")
     if code == 429:
         after = response.headers.get("Retry-After", "")
         wait = f", ask again in {after} s" if after else ""

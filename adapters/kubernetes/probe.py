@@ -6,8 +6,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from adapters.base import Check, Layer, Unreachable
-from adapters.kubernetes.client import Denied, KubernetesClient, Misconfigured, Said
+from adapters.base import Check, Layer, LoginFailed, Misconfigured, Unreachable
+from adapters.kubernetes.client import KubernetesClient, Said
 from adapters.kubernetes.codec import NAMESPACES, NODES
 from adapters.kubernetes.queues import resource_of
 from adapters.kubernetes.rooms import is_of
@@ -101,7 +101,7 @@ class Probe:
         """The server answers, and is new enough. Who is not known to it is told so by the next layer."""
         try:
             version = await self._client.ask("GET", "/version", timeout_s)
-        except Denied:
+        except LoginFailed:
             return ""
         minor = "".join(filter(str.isdigit, str(version.get("minor", "")))) if isinstance(version, dict) else ""
         if not minor:
@@ -147,7 +147,7 @@ class Probe:
         for namespace in self._settings.all_namespaces:
             try:
                 await self._client.ask("GET", NAMESPACES.path(None, namespace), timeout_s)
-            except Denied:
+            except LoginFailed:
                 await self._client.ask("GET", resource_of(self._settings).path(namespace), timeout_s, {"limit": "1"})
             except Said as said:
                 raise Failing(f"namespace {namespace}: {said.message}", is_misconfigured=said.code == 404) from said
@@ -160,7 +160,7 @@ class Probe:
         for name, so in SERVANTS.items():
             try:
                 lease = await self._client.ask("GET", f"{LEASES}/{name}", timeout_s)
-            except (Denied, Said):
+            except (LoginFailed, Said):
                 return  # not ours to see here, or run without a lease
             renewed = read(_Lease, lease, LEASES).spec.renew_time
             if renewed is not None and time.time() + self._client.clock.ahead_s - renewed > STALE_S:

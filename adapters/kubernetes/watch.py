@@ -15,8 +15,9 @@ from typing import Any, Generic, TypeVar
 import aiohttp
 from pydantic import BaseModel, ValidationError
 
-from adapters.base import Unreachable
-from adapters.kubernetes.client import KubernetesClient, Misconfigured, Query, Said, lines, parsed
+from adapters.base import Misconfigured, Unreachable
+from adapters.calls import parsed
+from adapters.kubernetes.client import CURE, KubernetesClient, Query, Said, lines
 from adapters.kubernetes.seen import Page, Thing
 
 log = logging.getLogger(__name__)
@@ -165,7 +166,7 @@ class Watched(Generic[T]):
             limit.reschedule(asyncio.get_running_loop().time() + SILENCE_S)
             async for line in lines(reply):
                 limit.reschedule(asyncio.get_running_loop().time() + SILENCE_S)
-                event = parsed(self._path, line)
+                event = parsed(self._path, line, CURE)
                 try:
                     kind, raw = event["type"], event["object"]
                     if kind == "ERROR":

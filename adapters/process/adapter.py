@@ -14,6 +14,7 @@ from adapters.base import (
     Capabilities,
     Check,
     Layer,
+    LoginFailed,
     NativeId,
     Observation,
     Outcome,
@@ -23,7 +24,7 @@ from adapters.base import (
     Unreachable,
 )
 from adapters.probing import Answers
-from adapters.process.client import Denied, EngineClient, gone, read_answer, read_frames
+from adapters.process.client import EngineClient, gone, read_answer, read_frames
 from adapters.process.codec import (
     MAX_LINE_BYTES,
     config_from_json,
@@ -103,7 +104,7 @@ class ProcessAdapter:
                 return answers.checks
             answers.answered(Layer.SCHEDULER)
             answers.answered(Layer.STORAGE, await client.ask("storage", timeout_s))
-        except Denied as error:
+        except LoginFailed as error:
             answers.answered(Layer.REACH)
             answers.answered(Layer.LOGIN, str(error))
         except Unreachable as error:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import adapters
-from adapters.base import StaleEpoch, Unreachable
+from adapters.base import LoginFailed, StaleEpoch, Unreachable
 from adapters.process.codec import MAX_LINE_BYTES, RUNS_ALREADY, EngineConfig, config_to_json
 from adapters.process.sockets import short_path
 from adapters.threads import SiteThreads
@@ -24,10 +24,6 @@ START_S = 20.0
 POLL_S = 0.02
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-class Denied(Unreachable):
-    """The engine is there, and is another user's."""
 
 
 class EngineClient:
@@ -61,7 +57,7 @@ class EngineClient:
         except TimeoutError as error:
             raise Unreachable(f"{op}: no answer within {timeout_s:g} s") from error
         except PermissionError as error:
-            raise Denied(f"{self.config.socket}: {error.strerror}") from error
+            raise LoginFailed(f"{self.config.socket}: {error.strerror}") from error
         except (OSError, ValueError) as error:
             raise Unreachable(f"{op}: {self.config.socket}: {error}") from error
 
@@ -111,7 +107,7 @@ async def gone(state: Path) -> None:
 
 
 async def read_answer(op: str, reader: asyncio.StreamReader, timeout_s: float) -> Any:
-    """What the engine says to a request. Raises StaleEpoch, Denied, Unreachable, and TimeoutError."""
+    """What the engine says to a request. Raises StaleEpoch, LoginFailed, Unreachable, and TimeoutError."""
     async with asyncio.timeout(timeout_s):
         line = await reader.readline()
     if not line.endswith(b"\n"):
@@ -125,7 +121,7 @@ async def read_answer(op: str, reader: asyncio.StreamReader, timeout_s: float) -
         raise Unreachable(f"{op}: the engine's answer makes no sense: {line[:200]!r}") from error
     if word == "stale-epoch":
         raise StaleEpoch(message)
-    raise (Denied if word == "denied" else Unreachable)(f"{op}: {word}: {message}")
+    raise (LoginFailed if word == "denied" else Unreachable)(f"{op}: {word}: {message}")
 
 
 async def read_frames(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:

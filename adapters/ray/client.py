@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -11,7 +10,8 @@ from typing import Any
 
 import aiohttp
 
-from adapters.base import Unreachable
+from adapters.base import LoginFailed, Misconfigured, Unreachable
+from adapters.calls import parsed, whole_body, within
 from adapters.clocks import ServerClock
 from adapters.ray.settings import RaySettings
 from adapters.secrets import SecretMissing
@@ -24,14 +24,6 @@ MOST_TEXT_BYTES = 2**20
 MOST_WORDS_BYTES = 2**16
 """Of an answer that says no."""
 WORDS_S = 5.0
-
-
-class Misconfigured(Unreachable):
-    """What we were told of the head or of our login is wrong."""
-
-
-class Denied(Misconfigured):
-    """It does not know us, or does not allow us what we asked."""
 
 
 class Said(Exception):
@@ -64,31 +56,13 @@ class RayClient:
         body: Any = None,
         most_bytes: int = MOST_OTHER_BYTES,
     ) -> Any:
-        """The JSON that it answers. Raises Said for its no, Denied where it does not let us, Unreachable for all else."""
-        what = f"{method} {path}"
-        try:
-            async with asyncio.timeout(timeout_s), self.reply(method, path, query, body) as reply:
-                raw = await _read(what, reply, most_bytes)
-        except TimeoutError as error:
-            raise Unreachable(f"{what}: no answer within {max(round(timeout_s, 1), 0.1):g} s") from error
-        except _LOST as error:
-            raise Unreachable(f"{what}: the connection was cut: {error!r}") from error
-        try:
-            return json.loads(raw)
-        except (ValueError, RecursionError) as error:
-            cure = "is url the head's own address?"
-            raise Unreachable(f"{what}: no JSON in the answer, which begins {bytes(raw[:60])!r}; {cure}") from error
+        """The JSON that it answers. Raises Said for its no, LoginFailed where it does not let us, Unreachable for all else."""
+        raw = await self._read(method, path, timeout_s, most_bytes, query, body)
+        return parsed(f"{method} {path}", raw, "is url the head's own address?")
 
     async def text(self, path: str, timeout_s: float, query: Mapping[str, str]) -> str:
         """The text that it answers, `MOST_TEXT_BYTES` at most. Raises as `ask`."""
-        what = f"GET {path}"
-        try:
-            async with asyncio.timeout(timeout_s), self.reply("GET", path, query) as reply:
-                return (await _read(what, reply, MOST_TEXT_BYTES)).decode(errors="replace")
-        except TimeoutError as error:
-            raise Unreachable(f"{what}: no answer within {max(round(timeout_s, 1), 0.1):g} s") from error
-        except _LOST as error:
-            raise Unreachable(f"{what}: the connection was cut: {error!r}") from error
+        return (await self._read("GET", path, timeout_s, MOST_TEXT_BYTES, query)).decode(errors="replace")
 
     @asynccontextmanager
     async def reply(
@@ -119,6 +93,16 @@ class RayClient:
         if self._session is not None:
             await self._session.close()
 
+    async def _read(
+        self, method: str, path: str, timeout_s: float, most_bytes: int, query: Mapping[str, str] | None = None, body: Any = None
+    ) -> bytes:
+        what = f"{method} {path}"
+        try:
+            async with within(timeout_s, what), self.reply(method, path, query, body) as reply:
+                return await whole_body(reply, most_bytes)
+        except _LOST as error:
+            raise Unreachable(f"{what}: the connection was cut: {error!r}") from error
+
     def _opened(self) -> aiohttp.ClientSession:
         if self._is_closed:
             raise Unreachable("the adapter was closed")
@@ -144,22 +128,13 @@ class RayClient:
             raise Misconfigured(f"the token: {error}") from error
 
 
-async def _read(what: str, reply: aiohttp.ClientResponse, most: int) -> bytearray:
-    content = bytearray()
-    async for part in reply.content.iter_chunked(2**16):
-        content += part
-        if len(content) > most:
-            raise Unreachable(f"{what}: the answer has more than {most} bytes")
-    return content
-
-
 async def _no(what: str, response: aiohttp.ClientResponse) -> Exception:
     """What a reply that is no yes comes to."""
     code = response.status
     if code == 401:
-        return Denied(f"{what}: it asks for a token (401): name one in the setting `token`")
+        return LoginFailed(f"{what}: it asks for a token (401): name one in the setting `token`")
     if code == 403:
-        return Denied(f"{what}: it does not take our token (403): renew it")
+        return LoginFailed(f"{what}: it does not take our token (403): renew it")
     if code == 429:
         after = response.headers.get("Retry-After", "")[:40]
         return Unreachable(f"{what}: it has too much to do (429){f', ask again in {after} s' if after else ''}")

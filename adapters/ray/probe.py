@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from adapters.base import Check, Layer, Unreachable
+from adapters.base import Check, Layer, LoginFailed, Misconfigured, Unreachable
 from adapters.probing import Answers
-from adapters.ray.client import Denied, Misconfigured, RayClient, Said
+from adapters.ray.client import RayClient, Said
 from adapters.ray.codec import nodes_of, version_of
 from adapters.ray.errands import Errands, StorageFailing
 from adapters.ray.rooms import lacking
@@ -43,7 +43,7 @@ async def probe(site: Site, settings: RaySettings, client: RayClient, errands: E
         answers.answered(Layer.STORAGE, words=await errands.storage(left()))
     except StorageFailing as error:
         answers.failed(str(error))
-    except Denied as error:
+    except LoginFailed as error:
         if not answers.checks:
             answers.answered(Layer.REACH)
         answers.failed(str(error), is_misconfigured=True)

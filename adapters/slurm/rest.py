@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import time
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import aiohttp
 from yarl import URL
 
-from adapters.base import Check, Layer, Outcome, RunName, Unknown, Unreachable
-from adapters.calls import each
+from adapters.base import Check, Layer, LoginFailed, Outcome, RunName, Unknown, Unreachable
+from adapters.calls import each, parsed, whole_body, within
 from adapters.secrets import SecretMissing
 from adapters.slurm import rest_codec as codec
 from adapters.slurm.batch import Submission
@@ -22,14 +20,9 @@ from adapters.slurm.codec import Job, Listing, lacking
 from adapters.slurm.settings import RestSettings
 
 MOST_REPLY_BYTES = 256 * 2**20
-CHUNK_BYTES = 2**16
 NAMES_PER_REQUEST = 50
 PROMPT_S = 2.0
 """22.05 answers alike where it knows no token and where the controller is away: at once, and after its timeouts of seconds."""
-
-
-class LoginFailed(Unreachable):
-    """slurmrestd or the controller does not take our token."""
 
 
 class Rest:
@@ -46,21 +39,19 @@ class Rest:
         """One request each, a few at once. What was not sent for want of time is unknown as well: nobody sends it later."""
         outcomes: dict[RunName, Outcome] = {}
         try:
-            async with asyncio.timeout(timeout_s):
+            async with within(timeout_s):
                 version = await self._known_version()
                 async with asyncio.TaskGroup() as group:
                     for submission in submissions:
                         group.create_task(self._submit(submission, version, outcomes))
-        except TimeoutError:
-            pass
         except Unreachable as error:
-            return {submission.name: Unknown(str(error)) for submission in submissions}
-        late = Unknown(f"no answer within {timeout_s:.3g} s")
-        return {submission.name: outcomes.get(submission.name, late) for submission in submissions}
+            unheard = Unknown(str(error))
+            return {submission.name: outcomes.get(submission.name, unheard) for submission in submissions}
+        return outcomes
 
     async def listing(self, prefix: str, timeout_s: float) -> Listing:
         """Three requests: the controller's clock, nodes, jobs. Raises Unreachable."""
-        async with _limit(timeout_s):
+        async with within(timeout_s, "slurmrestd"):
             diag = await self._get("diag")
             nodes = await self._get("nodes")
             jobs = await self._get("jobs")
@@ -69,13 +60,13 @@ class Rest:
 
     async def cancel(self, jobs: Collection[Job], timeout_s: float) -> None:
         """One request each, a few at once. Raises Unreachable."""
-        async with _limit(timeout_s):
+        async with within(timeout_s, "slurmrestd"):
             await each(self._cancel, jobs, self._settings.connections)
 
     async def history(self, names: Collection[RunName], timeout_s: float) -> Sequence[Job]:
         """What accounting says of these names, many in each request. Raises Unreachable."""
         ordered, jobs = list(names), list[Job]()
-        async with _limit(timeout_s):
+        async with within(timeout_s, "slurmrestd"):
             version = await self._known_version()
             for at in range(0, len(ordered), NAMES_PER_REQUEST):
                 path = codec.history_path(version, ordered[at : at + NAMES_PER_REQUEST], time.time())
@@ -159,7 +150,7 @@ class Rest:
         async with self._gate:
             try:
                 async with self._client().request(method, URL(url, encoded=True), json=body, headers=self._headers()) as response:
-                    content = await _bounded(response, self._most_bytes)
+                    content = await whole_body(response, self._most_bytes)
                     if response.status == 404:
                         return 404, None
                     return response.status, self._read(response, content)
@@ -177,13 +168,7 @@ class Rest:
         if response.status == 429 or response.status == 503:
             again = response.headers.get("Retry-After", "a while")
             raise Unreachable(f"slurmrestd is asked too much ({response.status}): to be asked again after {again}")
-        try:
-            return json.loads(content)
-        except (ValueError, RecursionError) as error:
-            kind = response.headers.get("Content-Type", "no type")
-            said = content[:80].decode(errors="replace")
-            cure = "is rest.url a slurmrestd?"
-            raise Unreachable(f"slurmrestd answered {response.status} with {kind}, no JSON: {said!r}; {cure}") from error
+        return parsed(f"slurmrestd answered {response.status}", content, "is rest.url a slurmrestd?")
 
     def _admitted(self, status: int, reply: Any, took_s: float) -> None:
         """Raises LoginFailed for what 22.05 says at once of a token that the controller does not take."""
@@ -221,24 +206,3 @@ class Rest:
 
 def _moment(at: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
-
-
-@contextlib.asynccontextmanager
-async def _limit(timeout_s: float) -> AsyncIterator[None]:
-    """Raises Unreachable when the time is up."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            yield
-    except TimeoutError as error:
-        raise Unreachable(f"slurmrestd did not answer within {timeout_s:.3g} s") from error
-
-
-async def _bounded(response: aiohttp.ClientResponse, most: int) -> bytes:
-    """All of a reply. Raises Unreachable for one without end."""
-    chunks, size = [], 0
-    async for chunk in response.content.iter_chunked(CHUNK_BYTES):
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > most:
-            raise Unreachable(f"slurmrestd answers without end: more than {most} bytes")
-    return b"".join(chunks)

@@ -22,10 +22,10 @@ from adapters.base import (
     Unknown,
     Unreachable,
 )
-from adapters.calls import each
+from adapters.calls import each, within
 from adapters.threads import SiteThreads
 from adapters.yarn.carried import master_zip
-from adapters.yarn.client import Answer, Web, within
+from adapters.yarn.client import Answer, Web
 from adapters.yarn.codec import OURS, objection, order_of, spec_of, submission, too_long
 from adapters.yarn.listing import UNSAVED, App, apps_of, chosen, foreign, nodes_of, report_of, rooms_of
 from adapters.yarn.logs import output

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -11,7 +10,8 @@ from typing import Any
 
 import aiohttp
 
-from adapters.base import Unreachable
+from adapters.base import LoginFailed, Unreachable
+from adapters.calls import parsed, whole_body
 from adapters.clocks import ServerClock
 from adapters.secrets import SecretMissing
 from adapters.yarn.settings import YarnSettings
@@ -21,26 +21,18 @@ MOST_BYTES = 64 << 20
 MOST_WORDS = 300
 
 
-class Denied(Unreachable):
-    """It wants to know who we are, or will not have us."""
-
-
 class Answer:
     """A reply that was read to its end."""
 
-    def __init__(self, status: int, body: bytes, kind: str) -> None:
+    def __init__(self, url: str, status: int, body: bytes) -> None:
+        self.url = url
         self.status = status
         self.body = body
-        self.kind = kind
 
     @property
     def json(self) -> Any:
         """Raises Unreachable for what is not JSON."""
-        try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError) as error:
-            what = f"{self.kind or 'something else'}: {self.words[:80]!r}"
-            raise Unreachable(f"not JSON but {what}; is this YARN's web address?") from error
+        return parsed(self.url, self.body, "is this YARN's web address?")
 
     @property
     def words(self) -> str:
@@ -67,6 +59,10 @@ class Opened:
     def header(self, name: str) -> str:
         """A header of it; empty where it is absent."""
         return self._reply.headers.get(name, "")
+
+    async def whole(self) -> bytes:
+        """All of the body. Raises Unreachable for one of more than `MOST_BYTES`."""
+        return await whole_body(self._reply, MOST_BYTES)
 
     async def read(self) -> bytes:
         """Some of the body; nothing at its end."""
@@ -110,7 +106,7 @@ class Web:
                 if told.get("haState") == "ACTIVE":
                     return dict(told)
                 seen.append(f"{self._managers[0]} is {told.get('haState', 'in no known state')}")
-            except Denied:
+            except LoginFailed:
                 raise
             except Unreachable as error:
                 seen.append(str(error))
@@ -118,7 +114,7 @@ class Web:
         raise Unreachable("no resource manager is active: " + "; ".join(seen))
 
     async def reach(self) -> None:
-        """See that one of the resource managers answers. Raises Unreachable, and Denied."""
+        """See that one of the resource managers answers. Raises Unreachable, and LoginFailed."""
         for number, manager in enumerate(self._managers, 1):
             try:
                 answer = await self.ask("GET", f"{manager}/ws/v1/cluster/info")
@@ -127,25 +123,20 @@ class Web:
                 if not isinstance(answer.json, dict):
                     raise Unreachable(f"{manager}: {answer.words[:80]!r} is nothing that YARN says")
                 return
-            except Denied:
+            except LoginFailed:
                 raise
             except Unreachable:
                 if number == len(self._managers):
                     raise
 
     async def ask(self, method: str, url: str, body: Any = None, accept: str = "application/json", **query: str) -> Answer:
-        """Any reply but those that mean: later, or not you. Raises Unreachable, and Denied."""
+        """Any reply but those that mean: later, or not you. Raises Unreachable, and LoginFailed."""
         async with self.opened(method, url, body, accept, **query) as reply:
-            content = bytearray()
-            while chunk := await reply.read():
-                content += chunk
-                if len(content) > MOST_BYTES:
-                    raise Unreachable(f"{url}: a reply of more than {MOST_BYTES >> 20} MiB")
-            answer = Answer(reply.status, bytes(content), reply.header("Content-Type"))
+            answer = Answer(url, reply.status, await reply.whole())
             if url.startswith(tuple(self._managers)):
                 self.clock.heard({name: reply.header(name) for name in ("Date", "Age") if reply.header(name)})
         if answer.status in (401, 403):
-            raise Denied(f"{url}: {answer.status}: {answer.words}; check user, password and token of this site")
+            raise LoginFailed(f"{url}: {answer.status}: {answer.words}; check user, password and token of this site")
         if answer.status in (429, 503):
             after = reply.header("Retry-After")
             when = f", and to come back after {after} s" if after else ""
@@ -158,7 +149,7 @@ class Web:
     async def opened(
         self, method: str, url: str, body: Any = None, accept: str = "application/json", **query: str
     ) -> AsyncIterator[Opened]:
-        """A reply whose body is still to be read. Raises Unreachable, and Denied for a secret that is missing."""
+        """A reply whose body is still to be read. Raises Unreachable, and LoginFailed for a secret that is missing."""
         params = {"user.name": self._settings.user, **query}
         try:
             headers = {"Accept": accept, "X-XSRF-Header": "fedbroker", **self._login()}
@@ -168,7 +159,7 @@ class Web:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise Unreachable(f"{url}: {str(error) or type(error).__name__}") from error
         except SecretMissing as error:
-            raise Denied(f"{url}: {error}") from error
+            raise LoginFailed(f"{url}: {error}") from error
 
     async def close(self) -> None:
         """Hang up."""
@@ -190,20 +181,3 @@ class Web:
             connector = aiohttp.TCPConnector(ssl=context, limit=4 * self._settings.concurrency)
             self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None))
         return self._session
-
-
-class within:
-    """A block that ends in a given time. Raises Unreachable when it takes longer."""
-
-    def __init__(self, timeout_s: float) -> None:
-        self._timeout = asyncio.timeout(timeout_s)
-        self._timeout_s = timeout_s
-
-    async def __aenter__(self) -> None:
-        await self._timeout.__aenter__()
-
-    async def __aexit__(self, *error: Any) -> None:
-        try:
-            await self._timeout.__aexit__(*error)
-        except TimeoutError as late:
-            raise Unreachable(f"no answer within {self._timeout_s:g} s") from late

@@ -15,7 +15,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from adapters.base import Unreachable
-from adapters.yarn.client import Opened, Web, within
+from adapters.calls import within
+from adapters.yarn.client import Opened, Web
 from adapters.yarn.listing import App
 from adapters.yarn.master.application import OUTPUT, PLACES
 

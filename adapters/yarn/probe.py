@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from adapters.base import Check, Layer, Unreachable
+from adapters.base import Check, Layer, LoginFailed, Unreachable
+from adapters.calls import within
 from adapters.probing import Answers
 from adapters.threads import SiteThreads
-from adapters.yarn.client import Denied, Web, within
+from adapters.yarn.client import Web
 from adapters.yarn.listing import elements_of, label_of, nodes_of
 from adapters.yarn.master.staging import Place
 from adapters.yarn.settings import HDFS_PORT, YarnSettings, storage_of
@@ -26,7 +27,7 @@ async def checks(web: Web, threads: SiteThreads, site: Site, settings: YarnSetti
         async with within(timeout_s):
             try:
                 await web.reach()
-            except Denied as error:
+            except LoginFailed as error:
                 answers.answered(Layer.REACH)
                 answers.answered(Layer.LOGIN, str(error), is_misconfigured=True)
                 return answers.checks
@@ -104,7 +105,7 @@ async def _unwritable_hdfs(place: Place, url: str, settings: YarnSettings) -> st
     web = Web(settings.model_copy(update={"user": place.user, "password": None, "token": None}))
     try:
         answer = await web.ask("GET", address, op="CHECKACCESS", fsaction="rwx")
-    except Denied as error:
+    except LoginFailed as error:
         return str(error)
     finally:
         await web.close()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 
+import aiohttp
 import pytest
 
 from adapters.base import Accepted, Call, Outcome, Refused, Run, Unknown, Unreachable
-from adapters.calls import deadline_of, each, seconds_left, submit_each, unreachable_alone
+from adapters.calls import deadline_of, each, parsed, seconds_left, submit_each, unreachable_alone, whole_body, within
+from tests.adapters.hostile.server import saying, serving
 from topology.resources import Resources
 
 
@@ -92,3 +94,29 @@ def test_an_error_of_our_own_is_not_taken_for_a_site_that_is_out_of_reach():
     with pytest.raises(ExceptionGroup) as raised, unreachable_alone():
         raise bug
     assert raised.value is bug
+
+
+async def test_a_block_that_takes_too_long_is_unreachable_and_other_timeouts_stay_what_they_are():
+    with pytest.raises(Unreachable, match=r"^GET /jobs: no answer within 0\.1 s$"):
+        async with within(0.01, "GET /jobs"):
+            await asyncio.Event().wait()
+    with pytest.raises(TimeoutError, match="of the socket"):
+        async with within(10):
+            raise TimeoutError("of the socket")
+
+
+def test_what_is_no_json_is_told_by_its_beginning():
+    assert parsed("GET /jobs", b'{"jobs": []}', "?") == {"jobs": []}
+    for body in (b"<html>", b"", b"\xff", b"[" * 100_000):
+        with pytest.raises(Unreachable, match=r"GET /jobs: no JSON in the answer, which begins b.*; is it Ray\?"):
+            parsed("GET /jobs", body, "is it Ray?")
+
+
+@pytest.mark.parametrize("size", [2**20 - 1, 2**20, 2**20 + 1])
+async def test_a_reply_is_read_to_its_end_or_to_what_it_may_be(size):
+    async with serving(saying(200, "x" * size)) as server, aiohttp.ClientSession() as session, session.get(server.url) as reply:
+        if size <= 2**20:
+            assert len(await whole_body(reply, 2**20)) == size
+        else:
+            with pytest.raises(Unreachable, match="more than 1 MiB"):
+                await whole_body(reply, 2**20)

@@ -12,13 +12,12 @@ import pytest
 import uvloop
 from pydantic import TypeAdapter, ValidationError
 
-from adapters.base import Layer, Unreachable
+from adapters.base import Layer, LoginFailed, Unreachable
 from adapters.commands import (
     NOT_FOUND,
     Commands,
     LocalCommands,
     LocalTransport,
-    LoginFailed,
     SshTransport,
     Transport,
     open_commands,
