@@ -7,14 +7,14 @@ import contextlib
 import os
 import shlex
 import signal
-import time
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from adapters.base import Check, Layer, LoginFailed, Unreachable
+from adapters.base import Layer, LoginFailed, Unreachable
+from adapters.probing import Answers
 from adapters.secrets import Secret
 
 NOT_FOUND = 127
@@ -212,22 +212,20 @@ def open_commands(transport: LocalTransport | SshTransport) -> Commands:
     return SshCommands(transport)
 
 
-async def probe_login(commands: Commands, timeout_s: float) -> list[Check]:
-    """The layers REACH and LOGIN as a probe answers them; the last one says whether there is more to ask."""
-    began = time.monotonic()
-
-    def check(layer: Layer, message: str = "", is_misconfigured: bool = False) -> Check:
-        return Check(layer, not message, 1000 * (time.monotonic() - began), message, is_misconfigured)
-
+async def probe_login(commands: Commands, timeout_s: float) -> Answers:
+    """The layers REACH and LOGIN, as a probe begins that goes on with commands of the engine."""
+    answers = Answers()
     try:
         done = await commands.run(["true"], timeout_s=timeout_s)
     except LoginFailed as error:
-        return [check(Layer.REACH), check(Layer.LOGIN, str(error), is_misconfigured=True)]
+        answers.denied(str(error))
+        return answers
     except Unreachable as error:
-        return [check(Layer.REACH, str(error))]
-    if done.code:
-        return [check(Layer.REACH), check(Layer.LOGIN, f"no command can be run: {done.said}", is_misconfigured=True)]
-    return [check(Layer.REACH), check(Layer.LOGIN)]
+        answers.failed(str(error))
+        return answers
+    answers.answered(Layer.REACH)
+    answers.answered(Layer.LOGIN, f"no command can be run: {done.said}" if done.code else "", is_misconfigured=bool(done.code))
+    return answers
 
 
 async def _feed(writer: asyncio.StreamWriter, content: bytes) -> None:

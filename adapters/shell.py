@@ -13,6 +13,16 @@ from adapters.base import EndReason, Run
 
 LEAVE = "fed_leave"
 """Name of the shell function, defined by the caller, that takes an `EndReason` and a message and does not return."""
+SIGNAL_BASE, SIGNAL_COUNT = 128, 64
+"""A shell's code of a program that signal n ended is 128 + n
+(https://pubs.opengroup.org/onlinepubs/9699919799/utilities/V3_chap02.html#tag_18_08_02 asks for more than 128); Linux has 64."""
+
+
+def exit_of(code: int) -> tuple[int | None, int | None]:
+    """Exit code and signal, one of them None, of what a shell calls `code`. A program that itself exits with more than 128 looks
+    like one that was killed: shells tell them apart no better."""
+    is_signal = SIGNAL_BASE < code <= SIGNAL_BASE + SIGNAL_COUNT
+    return (None, code - SIGNAL_BASE) if is_signal else (code, None)
 
 
 def document_of(content: str, after: str = "") -> str:

@@ -15,6 +15,7 @@ from adapters.kubernetes.seen import Node, Page, Part, Time
 from adapters.kubernetes.settings import Capacity, KubernetesSettings
 from adapters.kubernetes.storage_probe import StorageProbe
 from adapters.kubernetes.watch import PAGE, read
+from adapters.probing import Answers
 from topology.site import Site
 
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
@@ -68,30 +69,21 @@ class Probe:
             (Layer.SCHEDULER, self._scheduler),
             (Layer.STORAGE, self._storage.ask),
         )
-        checks: list[Check] = []
+        answers = Answers()
         for layer, ask in asks:
-            began = time.monotonic()
-
-            def answered(
-                is_ok: bool, message: str, is_misconfigured: bool = False, layer: Layer = layer, began: float = began
-            ) -> None:
-                checks.append(Check(layer, is_ok, 1000 * (time.monotonic() - began), message, is_misconfigured))
-
             try:
-                answered(True, await ask(max(deadline - began, 0.001)))
+                answers.answered(layer, words=await ask(max(deadline - time.monotonic(), 0.001)))
                 if layer is Layer.REACH and self._storage.is_due:
                     self._storage.begin()  # a pod takes a while: the other layers are asked meanwhile
                 continue
             except Failing as failing:
-                answered(False, str(failing), failing.is_misconfigured)
-            except Misconfigured as error:
-                answered(False, str(error), True)
+                answers.failed(str(failing), failing.is_misconfigured)
             except Unreachable as error:
-                answered(False, str(error))
+                answers.failed(str(error), isinstance(error, Misconfigured))
             except Said as said:
-                answered(False, str(said), said.code in (403, 404))
+                answers.failed(str(said), said.code in (403, 404))
             break
-        return self._client.clock.judged(checks)
+        return self._client.clock.judged(answers.checks)
 
     async def close(self) -> None:
         """Leave nothing of ours behind."""

@@ -9,6 +9,7 @@ from adapters.base import EndReason, Report, SiteState
 from adapters.kubernetes.codec import CANCELLED, CONTAINER, CONTROLLER_UID, GIVEN_UP, INDEX_LABEL, POOL
 from adapters.kubernetes.script import CAUSE_GANG, CAUSE_WALLTIME, ENDED, LEFT
 from adapters.kubernetes.seen import Job, Pod, Terminated
+from adapters.shell import exit_of
 
 LOST_S = 15.0
 """After the moment at which a pod on a lost node should have been gone."""
@@ -174,8 +175,7 @@ def end_of(pod: Pod) -> End:
     code, took, cause = _of_program(ended) if word == ENDED else (ended.exit_code, 0.0, "")
     # seconds are all that Kubernetes tells of times: no program ends before its own length has passed
     at = max(at, (ended.started_at or at) + took)
-    signal = code - 128 if 128 < code <= 192 else None
-    exit_code = None if signal is not None else code
+    exit_code, signal = exit_of(code)
     if pod.status.phase == "Succeeded":
         return End(index, at, ended.started_at, 0)
     if cause == CAUSE_WALLTIME or pod.status.reason == "DeadlineExceeded":

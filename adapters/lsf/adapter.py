@@ -183,27 +183,24 @@ class LsfAdapter:
     async def probe(self, timeout_s: float) -> Sequence[Check]:
         """See `SiteAdapter.probe`."""
         deadline = time.monotonic() + timeout_s
-        checks = await probe_login(self._client.commands, timeout_s)
-        if not checks[-1].is_ok:
-            return checks
-        began = time.monotonic()
+        answers = await probe_login(self._client.commands, timeout_s)
+        if not answers.is_ok:
+            return answers.checks
         try:
             await self._client.is_up(seconds_left(deadline))
             self._clean_s = await self._client.clean_period_s(seconds_left(deadline))
             queues = await self._client.queues(seconds_left(deadline))
-        except Unreachable as error:
-            return [*checks, _check(Layer.SCHEDULER, began, str(error), isinstance(error, NotInstalled))]
-        absent = sorted({self._queue(pool.name) for pool in self._site.pools} - queues.keys())
-        if absent:
-            message = f"there is no queue {', '.join(absent)}: set pools.<pool>.queue to one that bqueues lists"
-            return [*checks, _check(Layer.SCHEDULER, began, message, is_misconfigured=True)]
-        checks.append(_check(Layer.SCHEDULER, began))
-        began = time.monotonic()
-        try:
+            absent = sorted({self._queue(pool.name) for pool in self._site.pools} - queues.keys())
+            if absent:
+                message = f"there is no queue {', '.join(absent)}: set pools.<pool>.queue to one that bqueues lists"
+                answers.failed(message, is_misconfigured=True)
+                return answers.checks
+            answers.answered(Layer.SCHEDULER)
             await self._client.write_test(seconds_left(deadline))
+            answers.answered(Layer.STORAGE)
         except Unreachable as error:
-            return [*checks, _check(Layer.STORAGE, began, str(error))]
-        return [*checks, _check(Layer.STORAGE, began)]
+            answers.failed(str(error), is_misconfigured=isinstance(error, NotInstalled))
+        return answers.checks
 
     async def close(self) -> None:
         """See `SiteAdapter.close`."""
@@ -251,7 +248,3 @@ def open_lsf(site: Site, settings: LsfSettings, federation: str) -> LsfAdapter:
     """The adapter of an LSF site; nothing is called yet. Raises ValueError where the storage's place at the site is not told, or
     where SSH is asked for and its library is not installed."""
     return LsfAdapter(site, settings, federation, open_commands(settings.transport))
-
-
-def _check(layer: Layer, began: float, message: str = "", is_misconfigured: bool = False) -> Check:
-    return Check(layer, not message, 1000 * (time.monotonic() - began), message, is_misconfigured)

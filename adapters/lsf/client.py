@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePosixPath
 
-from adapters.base import Outcome, Unknown, Unreachable
+from adapters.base import Misconfigured, Outcome, Unknown, Unreachable
 from adapters.commands import NOT_FOUND, Commands, Completed
 from adapters.lsf import script
 from adapters.lsf.codec import JOB_FIELDS, Job, job_of, outcome, records_of, said, submitted
@@ -27,7 +27,7 @@ _ENDING = re.compile(r"is being (?:terminated|signaled)|already finished|No matc
 _CLEAN = re.compile(r"CLEAN_PERIOD\s*=\s*(\d+)")
 
 
-class NotInstalled(Unreachable):
+class NotInstalled(Misconfigured):
     """There is no such command where our settings say."""
 
 

@@ -9,10 +9,8 @@ from datetime import UTC, datetime
 
 from adapters.base import EndReason, Report, SiteState, Unreachable
 from adapters.lsf.codec import Job
+from adapters.shell import exit_of
 
-SIGNAL_BASE = 128
-"""LSF gives a signal as the exit code of a shell (https://www.ibm.com/docs/en/SSWRJV_10.1.0/lsf_admin/job_exit_info.html)."""
-SIGNAL_COUNT = 64
 SETTLES_S = 120.0
 """How long what a job told may stay unseen at the machine of the commands: caches of network file systems, LSF's minutes."""
 
@@ -152,7 +150,8 @@ def _going(job: Job, told: Told, state: SiteState, began: float | None, now: flo
 
 
 def _ended(job: Job, told: Told, state: SiteState, started: float | None, last: float | None, code: int | None) -> Report:
-    exit_code, signal = exit_of(code)
+    # a signal is told as shells tell it: https://www.ibm.com/docs/en/SSWRJV_10.1.0/lsf_admin/job_exit_info.html
+    exit_code, signal = (None, None) if code is None else exit_of(code)
     term = _term(job)
     if told.has_run_out:
         return _failed(job, started, last, (exit_code, signal), EndReason.WALLTIME, "its walltime passed")
@@ -191,13 +190,6 @@ def _why(job: Job) -> str:
 def _code(job: Job) -> int | None:
     """LSF leaves the code empty for 0 and for jobs that it ended."""
     return int(job.exit_code) if job.exit_code.isdecimal() else None
-
-
-def exit_of(code: int | None) -> tuple[int | None, int | None]:
-    """Exit code and signal of what a shell calls `code`."""
-    if code is not None and SIGNAL_BASE < code <= SIGNAL_BASE + SIGNAL_COUNT:
-        return None, code - SIGNAL_BASE
-    return code, None
 
 
 def report_of_record(name: str, native_id: str, told: Told) -> Report | None:

@@ -105,8 +105,7 @@ class ProcessAdapter:
             answers.answered(Layer.SCHEDULER)
             answers.answered(Layer.STORAGE, await client.ask("storage", timeout_s))
         except LoginFailed as error:
-            answers.answered(Layer.REACH)
-            answers.answered(Layer.LOGIN, str(error))
+            answers.denied(str(error))
         except Unreachable as error:
             answers.failed(str(error))
         return answers.checks

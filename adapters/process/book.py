@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapters.base import EndReason, Report, Run, SiteState
-from adapters.process.codec import exit_of, report_from_json, report_to_json, run_from_json, run_to_json
+from adapters.process.codec import report_from_json, report_to_json, run_from_json, run_to_json
 from adapters.process.schedule import Need, Place
+from adapters.shell import exit_of
 
 SIGKILL = 9
 KEEP_NAMES = 100_000

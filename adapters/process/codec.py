@@ -12,9 +12,6 @@ from topology.resources import Resources
 from topology.room import Room
 from topology.site import Pool
 
-SIGNAL_BASE = 128
-"""What a shell adds to a signal's number to make an exit code of it."""
-SIGNAL_COUNT = 64
 RUNS_ALREADY = 3
 """A daemon's exit code when another one has its state directory."""
 MAX_LINE_BYTES = 64 * 2**20
@@ -159,13 +156,6 @@ def rooms_to_json(rooms: Mapping[str, Room]) -> dict[str, Any]:
 def rooms_from_json(given: Mapping[str, Any]) -> dict[str, Room]:
     """The reverse."""
     return {pool: Room.of((resources_from_json(free), count) for free, count in groups) for pool, groups in given.items()}
-
-
-def exit_of(code: int) -> tuple[int | None, int | None]:
-    """Exit code and signal of what a shell calls `code`. A program that itself exits with more than 128 looks like one that was
-    killed: shells tell them apart no better."""
-    is_signal = SIGNAL_BASE < code <= SIGNAL_BASE + SIGNAL_COUNT
-    return (None, code - SIGNAL_BASE) if is_signal else (code, None)
 
 
 def objection(run: Run) -> str:

@@ -44,13 +44,9 @@ async def probe(site: Site, settings: RaySettings, client: RayClient, errands: E
     except StorageFailing as error:
         answers.failed(str(error))
     except LoginFailed as error:
-        if not answers.checks:
-            answers.answered(Layer.REACH)
-        answers.failed(str(error), is_misconfigured=True)
-    except Misconfigured as error:
-        answers.failed(str(error), is_misconfigured=True)
+        answers.denied(str(error))
     except Said as said:
         answers.failed(f"Ray answers {said.code}: {' '.join(said.message.split())[-300:]}")
     except Unreachable as error:
-        answers.failed(str(error))
+        answers.failed(str(error), is_misconfigured=isinstance(error, Misconfigured))
     return client.clock.judged(answers.checks)

@@ -27,6 +27,7 @@ from adapters.base import (
 )
 from adapters.calls import deadline_of, seconds_left
 from adapters.commands import Commands, open_commands
+from adapters.probing import Answers
 from adapters.slurm import batch, codec
 from adapters.slurm.codec import Job, Listing
 from adapters.slurm.commandline import CommandLine
@@ -56,7 +57,7 @@ class Face(Protocol):
     async def history(self, names: Collection[RunName], timeout_s: float) -> Sequence[Job]:
         """What accounting says of these."""
 
-    async def checks(self, partitions: Collection[str], timeout_s: float) -> list[Check]:
+    async def probe(self, partitions: Collection[str], timeout_s: float) -> Answers:
         """REACH, LOGIN and SCHEDULER, as far as they go."""
 
     async def close(self) -> None:
@@ -149,15 +150,13 @@ class SlurmAdapter:
     async def probe(self, timeout_s: float) -> Sequence[Check]:
         """See `SiteAdapter.probe`."""
         partitions = {str(self._settings.place_of(pool.name).partition) for pool in self._site.pools}
-        checks = await self._face.checks(partitions, timeout_s)
-        if not checks[-1].is_ok:
-            return checks
-        began = time.monotonic()
-        try:
-            message = await self._files.objection(self._storage, timeout_s)
-        except Unreachable as error:
-            message = str(error)
-        return [*checks, Check(Layer.STORAGE, not message, 1000 * (time.monotonic() - began), message)]
+        answers = await self._face.probe(partitions, timeout_s)
+        if answers.is_ok:
+            try:
+                answers.answered(Layer.STORAGE, await self._files.objection(self._storage, timeout_s))
+            except Unreachable as error:
+                answers.failed(str(error))
+        return answers.checks
 
     async def close(self) -> None:
         """See `SiteAdapter.close`."""

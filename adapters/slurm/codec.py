@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from adapters.base import EndReason, Report, Run, RunName, SiteState
+from adapters.shell import exit_of
 from adapters.slurm.settings import SlurmSettings
 from topology.resources import Resources
 from topology.room import Room
@@ -281,9 +282,9 @@ def report_of_note(name: RunName, note: str) -> Report | None:
     if not found:
         return None
     job, code, began, ended = map(int, found.groups())
-    number = code - 128 if 128 < code <= 192 else None
+    exit_code, number = exit_of(code)
     state, reason = (SiteState.FAILED, EndReason.PROGRAM_FAILED) if code else (SiteState.SUCCEEDED, None)
-    return Report(name, str(job), state, began, ended, None if number else code, number, reason)
+    return Report(name, str(job), state, began, ended, exit_code, number, reason)
 
 
 def is_ours(job: Job, federation: str) -> bool:

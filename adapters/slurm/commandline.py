@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Mapping, Sequence
 
-from adapters.base import Check, Layer, Outcome, RunName, Unknown, Unreachable
+from adapters.base import Layer, Outcome, RunName, Unknown, Unreachable
 from adapters.calls import each
 from adapters.commands import Commands, Completed, probe_login
+from adapters.probing import Answers
 from adapters.slurm import commandline_codec as codec
 from adapters.slurm.batch import Submission
 from adapters.slurm.codec import Job, Listing, lacking
@@ -56,28 +56,25 @@ class CommandLine:
             raise Unreachable(f"sacct: {done.said}")
         return codec.history_from_text(done.stdout.decode(errors="replace"))
 
-    async def checks(self, partitions: Collection[str], timeout_s: float) -> list[Check]:
+    async def probe(self, partitions: Collection[str], timeout_s: float) -> Answers:
         """REACH, LOGIN and SCHEDULER, as far as they go."""
-        checks = await probe_login(self._commands, timeout_s)
-        if not checks[-1].is_ok:
-            return checks
-        began = asyncio.get_running_loop().time()
-
-        def took_ms() -> float:
-            return 1000 * (asyncio.get_running_loop().time() - began)
-
+        answers = await probe_login(self._commands, timeout_s)
+        if not answers.is_ok:
+            return answers
         try:
             done = await self._sh(codec.PARTITIONS_SCRIPT, timeout_s)
         except Unreachable as error:
-            return [*checks, Check(Layer.SCHEDULER, False, took_ms(), str(error))]
-        said = done.stdout.decode(errors="replace")
+            answers.failed(str(error))
+            return answers
         if done.code and codec.is_login_failure(done.said):
-            return [*checks[:-1], Check(Layer.LOGIN, False, took_ms(), done.said, is_misconfigured=True)]
-        if done.code:
-            return [*checks, Check(Layer.SCHEDULER, False, took_ms(), done.said)]
-        lacks = sorted(set(partitions) - {word.strip("*") for word in said.split()})
-        message = lacking(lacks)
-        return [*checks, Check(Layer.SCHEDULER, not lacks, took_ms(), message, is_misconfigured=bool(lacks))]
+            answers.refuted(Layer.LOGIN, done.said, is_misconfigured=True)
+        elif done.code:
+            answers.failed(done.said)
+        else:
+            there = {word.strip("*") for word in done.stdout.decode(errors="replace").split()}
+            message = lacking(sorted(set(partitions) - there))
+            answers.answered(Layer.SCHEDULER, message, is_misconfigured=bool(message))
+        return answers
 
     async def close(self) -> None:
         """The commands are closed by who opened them."""

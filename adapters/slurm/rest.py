@@ -11,8 +11,9 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from adapters.base import Check, Layer, LoginFailed, Outcome, RunName, Unknown, Unreachable
+from adapters.base import Layer, LoginFailed, Outcome, RunName, Unknown, Unreachable
 from adapters.calls import each, parsed, whole_body, within
+from adapters.probing import Answers
 from adapters.secrets import SecretMissing
 from adapters.slurm import rest_codec as codec
 from adapters.slurm.batch import Submission
@@ -75,36 +76,29 @@ class Rest:
                     jobs += codec.history_from_json(self._sound(status, reply))
         return jobs
 
-    async def checks(self, partitions: Collection[str], timeout_s: float) -> list[Check]:
+    async def probe(self, partitions: Collection[str], timeout_s: float) -> Answers:
         """REACH, LOGIN and SCHEDULER, as far as they go."""
-        began = time.monotonic()
-
-        def check(layer: Layer, message: str = "", is_misconfigured: bool = False) -> Check:
-            return Check(layer, not message, 1000 * (time.monotonic() - began), message, is_misconfigured)
-
-        reached: list[Check] = []
+        answers = Answers()
         try:
-            async with asyncio.timeout(timeout_s):
+            async with within(timeout_s, "slurmrestd"):
                 await self._known_version()
-                reached = [check(Layer.REACH)]
+                answers.answered(Layer.REACH)
                 if message := self._token_objection():
-                    return [*reached, check(Layer.LOGIN, message, is_misconfigured=True)]
+                    answers.failed(message, is_misconfigured=True)
+                    return answers
                 is_up = codec.is_up(await self._get("ping"))
                 # of a token that it does not take, 24.11 says so here, and in a ping that the controller is down
                 there = codec.partitions_of(await self._get("partitions"))
-                reached.append(check(Layer.LOGIN))
-                if not is_up:
-                    return [*reached, check(Layer.SCHEDULER, "no controller answers slurmrestd")]
-                lacks = sorted(set(partitions) - there)
-                message = lacking(lacks)
-                return [*reached, check(Layer.SCHEDULER, message, is_misconfigured=bool(lacks))]
+                answers.answered(Layer.LOGIN)
+                message = lacking(sorted(set(partitions) - there)) if is_up else "no controller answers slurmrestd"
+                answers.answered(Layer.SCHEDULER, message, is_misconfigured=is_up and bool(message))
         except LoginFailed as error:
-            return [*(reached or [check(Layer.REACH)]), check(Layer.LOGIN, str(error), is_misconfigured=True)]
-        except (Unreachable, TimeoutError) as error:
-            message = str(error) or f"no answer within {timeout_s:.3g} s"
-            if not reached:
-                return [check(Layer.REACH, message)]
-            return [*reached[:1], *([check(Layer.LOGIN)] if len(reached) == 1 else reached[1:]), check(Layer.SCHEDULER, message)]
+            answers.denied(str(error))
+        except Unreachable as error:
+            if len(answers.checks) == 1:
+                answers.answered(Layer.LOGIN)  # of a login that it does not take it says so
+            answers.failed(str(error))
+        return answers
 
     async def close(self) -> None:
         """Give back connections."""

@@ -28,8 +28,7 @@ async def checks(web: Web, threads: SiteThreads, site: Site, settings: YarnSetti
             try:
                 await web.reach()
             except LoginFailed as error:
-                answers.answered(Layer.REACH)
-                answers.answered(Layer.LOGIN, str(error), is_misconfigured=True)
+                answers.denied(str(error))
                 return answers.checks
             answers.answered(Layer.REACH)
             answers.answered(Layer.LOGIN)

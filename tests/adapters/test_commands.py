@@ -163,7 +163,7 @@ def _runs(pid: int) -> bool:
 
 
 async def test_a_site_that_lets_us_in_answers_in_both_layers(commands):
-    assert [(check.layer, check.is_ok) for check in await probe_login(commands, TIME_S)] == [
+    assert [(check.layer, check.is_ok) for check in (await probe_login(commands, TIME_S)).checks] == [
         (Layer.REACH, True),
         (Layer.LOGIN, True),
     ]
@@ -214,13 +214,13 @@ async def _unreachable(commands: Commands, body: str) -> str:
 async def test_a_login_node_that_is_down_cannot_be_reached_until_it_is_up(where, tmp_path):
     node = LoginNode(tmp_path)
     commands = SshCommands(to(node))
-    (check,) = await probe_login(commands, TIME_S)
+    (check,) = (await probe_login(commands, TIME_S)).checks
     assert (check.layer, check.is_ok, check.is_misconfigured) == (Layer.REACH, False, False)
     node.start()
     try:
         assert await text_of(commands, "echo", "up") == "up\n"
         node.freeze()
-        (check,) = await probe_login(commands, 0.5)
+        (check,) = (await probe_login(commands, 0.5)).checks
         assert (check.layer, check.is_ok, check.is_misconfigured) == (Layer.REACH, False, False)
         node.thaw()
         assert await text_of(commands, "echo", "up") == "up\n"
@@ -261,7 +261,7 @@ async def test_a_login_that_our_settings_get_wrong_is_told_as_that(where, wrong,
     commands = SshCommands(to(node, **changed))
     with pytest.raises(LoginFailed, match=words):
         await commands.run(["true"], timeout_s=TIME_S)
-    reach, login = await probe_login(commands, TIME_S)
+    reach, login = (await probe_login(commands, TIME_S)).checks
     assert (reach.is_ok, login.is_ok, login.is_misconfigured) == (True, False, True)
     await commands.close()
 

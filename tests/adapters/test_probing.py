@@ -28,3 +28,22 @@ def test_it_is_the_next_layer_that_fails_and_it_may_say_nothing():
     answers.answered(Layer.REACH)
     answers.failed("")
     assert told(answers) == [(Layer.REACH, True, "", False), (Layer.LOGIN, False, "", False)]
+
+
+def test_who_denies_us_was_reached():
+    for layers in ((), (Layer.REACH,)):
+        answers = Answers()
+        for layer in layers:
+            answers.answered(layer)
+        assert answers.is_ok
+        answers.denied("no such user")
+        assert not answers.is_ok
+        assert told(answers) == [(Layer.REACH, True, "", False), (Layer.LOGIN, False, "no such user", True)]
+
+
+def test_a_layer_may_be_refuted_by_those_behind_it():
+    answers = Answers()
+    for layer in (Layer.REACH, Layer.LOGIN, Layer.SCHEDULER):
+        answers.answered(layer)
+    answers.refuted(Layer.LOGIN, "no such account")
+    assert told(answers) == [(Layer.REACH, True, "", False), (Layer.LOGIN, False, "no such account", False)]

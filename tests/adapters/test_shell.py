@@ -3,7 +3,7 @@ import subprocess
 import pytest
 
 from adapters.base import EndReason, Run
-from adapters.shell import LEAVE, claim_lines, program_lines, ready_lines
+from adapters.shell import LEAVE, claim_lines, exit_of, program_lines, ready_lines
 from topology.resources import Resources
 
 
@@ -69,3 +69,13 @@ def test_what_cannot_start_is_left_with_a_reason(tmp_path, rest, reason, told):
     assert code == 9
     assert out.startswith(f"left: {reason}: ")
     assert told in out
+
+
+ENDS = ("exit 0", "exit 1", "exit 128", "exit 193", "exit 255", "kill -TERM $$", "kill -KILL $$", "kill -64 $$")
+
+
+@pytest.mark.parametrize("script", ENDS)
+def test_a_shells_code_tells_exits_and_signals(script):
+    told = subprocess.run(["sh", "-c", f"sh -c '{script}'; echo $?"], capture_output=True, text=True, timeout=20, check=True)
+    ended = subprocess.run(["sh", "-c", script], timeout=20, check=False).returncode
+    assert exit_of(int(told.stdout)) == ((ended, None) if ended >= 0 else (None, -ended))
