@@ -15,6 +15,9 @@ from adapters.slurm.settings import Place, SlurmSettings
 
 LIMIT_MARGIN_S = 60.0
 """Slurm's own limit is in minutes and checked every half minute: it stands behind the script's, which is exact."""
+SRUN_OWN_CODE = 160
+"""From here on an exit code of srun is no signal (1 to 31, plus 128) but the low byte of an error of Slurm's: one that a node
+answers to a launch, from 4000 on (slurm/slurm_errno.h). 4004, of a job that is being cancelled, is 164 and would be signal 36."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +181,9 @@ if [ "$fed_code" != 0 ]; then
     case $fed_how in
         leave) {LEAVE} "$fed_what" "$fed_more" ;;
         exit) fed_code=$fed_what ;;
-        *) [ "$fed_code" -gt 128 ] || {LEAVE} {EndReason.NODE_LOST} "srun: $(tail -n 1 "$fed_own/srun.log")" ;;
+        # no task said anything: either signals ended them all, or srun could not start them and its code is Slurm's
+        *) [ "$fed_code" -gt 128 ] && [ "$fed_code" -lt {SRUN_OWN_CODE} ] ||
+            {LEAVE} {EndReason.NODE_LOST} "$(grep -m 1 'srun: error' "$fed_own/srun.log")" ;;
     esac
 fi
 """

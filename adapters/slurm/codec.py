@@ -206,6 +206,8 @@ def report_of(job: Job) -> Report:
         code, number, reason, message = _failure(job, tag)
     elif state is SiteState.CANCELLED:
         number = (job.status or 0) & 0x7F or None
+        if number in _LEFT:  # the script left while it was cancelled: no signal of anybody's
+            number = None
     elif state in (SiteState.QUEUED, SiteState.UNKNOWN):
         message = f"Slurm: {'+'.join(job.states)} {job.reason}".strip()
     return Report(

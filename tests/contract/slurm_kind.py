@@ -32,7 +32,7 @@ class _SlurmKind(ProgramKind, ABC):
     is_real = True
     sleep = "exec sleep"  # a shell that waits for it would say that it was terminated
     gate_poll_s = 0.02
-    terminates_with = (signal.SIGTERM, signal.SIGKILL)
+    terminates_with = (signal.SIGTERM, signal.SIGKILL, None)  # none: of a gang whose tasks srun was still to start
     time_step_s = 1.0
     patience_s = 60.0
     keeps_what_it_accepts = False

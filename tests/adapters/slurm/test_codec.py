@@ -152,6 +152,15 @@ def test_the_signal_by_which_the_script_left_tells_why(number):
     assert (report.reason, report.message, report.signal) == (number, "some words", None)
 
 
+LEFT = [(number, None) for number in codec.LEAVE_SIGNALS.values()]
+
+
+@pytest.mark.parametrize(("status", "number"), [(15, 15), (9, 9), (0, None), *LEFT])
+def test_a_run_that_was_cancelled_tells_the_signal_that_ended_it_and_none_by_which_its_script_left(status, number):
+    report = codec.report_of(job(1, "CANCELLED", status=status))
+    assert (report.state, report.signal, report.reason) == (SiteState.CANCELLED, number, None)
+
+
 CLAIMED = {"status": codec.LEAVE_SIGNALS[EndReason.CLAIMED]}
 
 

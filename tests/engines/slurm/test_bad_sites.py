@@ -47,18 +47,20 @@ def up(tmp_path_factory, cluster):
     for part in (folder, *folder.parents[:2]):
         part.chmod(0o755)
     broker = Up(folder, **SETTINGS)
-    broker.start()
-    documents = [
-        a_site(cluster, folder, "well", cluster.token(), [POOL, BOASTFUL]),
-        a_site(cluster, folder, "partition", cluster.token(), [POOL], {"cpu": {"partition": "nowhere"}}),
-        a_site(cluster, folder, "expired", cluster.token(SHORT_S), [POOL]),
-        a_site(cluster, folder, "forged", f"{cluster.token()[:-8]}AAAAAAAA", [POOL]),
-    ]
-    said = broker.fed("apply", "-f", "-", stdin="\n---\n".join(map(json.dumps, documents)))
-    assert (said.code, said.err) == (0, "")
-    yield broker
-    broker.kill()
-    cluster.end_jobs("fed")
+    try:
+        broker.start()
+        documents = [
+            a_site(cluster, folder, "well", cluster.token(), [POOL, BOASTFUL]),
+            a_site(cluster, folder, "partition", cluster.token(), [POOL], {"cpu": {"partition": "nowhere"}}),
+            a_site(cluster, folder, "expired", cluster.token(SHORT_S), [POOL]),
+            a_site(cluster, folder, "forged", f"{cluster.token()[:-8]}AAAAAAAA", [POOL]),
+        ]
+        said = broker.fed("apply", "-f", "-", stdin="\n---\n".join(map(json.dumps, documents)))
+        assert (said.code, said.err) == (0, "")
+        yield broker
+    finally:
+        broker.kill()
+        cluster.end_jobs("fed")
 
 
 def a_site(cluster, folder, name, token, pools, places=None):

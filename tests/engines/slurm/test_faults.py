@@ -1,6 +1,7 @@
 """What real Slurms do to us, done to them: nothing is lost without notice, and nothing starts twice."""
 
 import asyncio
+import contextlib
 import signal
 from dataclasses import replace
 
@@ -41,6 +42,16 @@ async def kind(request, tmp_path):
     engine = KINDS[request.param](tmp_path)
     yield engine
     await engine.end()
+
+
+@contextlib.contextmanager
+def forgetting(kind):
+    """Slurm lists what is over for two seconds."""
+    kind.cluster.remember(2)
+    try:
+        yield
+    finally:
+        kind.cluster.remember(MIN_JOB_AGE_S)
 
 
 def counting(run):
@@ -86,11 +97,8 @@ async def test_a_job_that_slurm_lost_is_missing_and_the_one_that_has_its_id_now_
 async def test_a_controller_that_was_stopped_during_a_submit_starts_each_run_once_when_it_goes_on(kind, adapter):
     runs = [counting(a_run(kind, f"j{number}")) for number in range(6)]
     async with kind.silent():
-        try:
-            outcomes = await adapter.submit(runs, IMPATIENT)
-            assert {type(outcome) for outcome in outcomes.values()} == {Unknown}
-        except Unreachable:
-            pass  # none of them is known either
+        outcomes = await adapter.submit(runs, IMPATIENT)
+    assert {type(outcome) for outcome in outcomes.values()} == {Unknown}
     again = await adapter.submit(runs, CALL)
     assert {type(outcome) for outcome in again.values()} == {Accepted}
     assert {report.state for report in await over(kind, adapter, *runs)} == {SiteState.SUCCEEDED}
@@ -102,13 +110,10 @@ async def test_what_slurm_no_longer_lists_is_found_in_what_it_noted(kind, adapte
     good, bad = a_run(kind, "good"), a_run(kind, "bad", Does(exit_code=3))
     await adapter.submit([good, bad], CALL)
     before = await over(kind, adapter, good, bad)
-    kind.cluster.remember(2)
-    try:
+    with forgetting(kind):
         while (await adapter.observe([], CALL)).reports:
             await kind.pause()
         reports = (await adapter.observe([ref(good), ref(bad)], CALL)).reports
-    finally:
-        kind.cluster.remember(MIN_JOB_AGE_S)
     said = [(report.name, report.native_id, report.state, report.exit_code, report.reason) for report in before]
     assert said == [
         (report.name, report.native_id, report.state, report.exit_code, report.reason)
@@ -122,13 +127,10 @@ async def test_what_was_cancelled_and_left_the_listing_is_found_in_accounting_wh
     await running(kind, adapter, run)
     await adapter.cancel([ref(run)], CALL)
     await over(kind, adapter, run)
-    kind.cluster.remember(2)
-    try:
+    with forgetting(kind):
         while (await adapter.observe([], CALL)).reports:
             await kind.pause()
         reports = (await adapter.observe([ref(run)], CALL)).reports
-    finally:
-        kind.cluster.remember(MIN_JOB_AGE_S)
     assert {name: report.state for name, report in reports.items()} == (
         {run.name: SiteState.CANCELLED} if adapter.capabilities.history else {}
     )
@@ -218,9 +220,8 @@ async def objection(adapter):
     return ""
 
 
-async def test_a_token_that_ended_leaves_runs_unknown_until_it_is_renewed(tmp_path):
-    kind = SlurmRestKind(tmp_path)
-    adapter = kind.adapter()
+@pytest.mark.parametrize("kind", [SlurmRestKind.name], indirect=True)
+async def test_a_token_that_ended_leaves_runs_unknown_until_it_is_renewed(kind, adapter):
     kind.renew_token(1)
     run = counting(a_run(kind))
     while not (said := await objection(adapter)):
@@ -230,8 +231,6 @@ async def test_a_token_that_ended_leaves_runs_unknown_until_it_is_renewed(tmp_pa
     kind.renew_token(3600)
     assert (await finish(kind, adapter, run)).state is SiteState.SUCCEEDED
     assert starts(kind, run) == 1
-    await adapter.close()
-    await kind.end()
 
 
 async def test_output_of_both_tasks_is_apart(kind, adapter):
@@ -240,12 +239,21 @@ async def test_output_of_both_tasks_is_apart(kind, adapter):
     assert [await text(adapter, run, task) for task in range(2)] == ["0\nerror\n", "1\nerror\n"]
 
 
-@pytest.mark.skipif(bool(server.missing()), reason=server.missing())
-async def test_a_connection_to_the_login_node_that_is_cut_in_mid_command_starts_nothing_twice(tmp_path):
-    kind = SlurmCliKind(tmp_path)
+@pytest.fixture
+def node(tmp_path):
+    """A login node of the test's own."""
     (tmp_path / "ssh").mkdir()
     node = LoginNode(tmp_path / "ssh")
-    node.start()
+    try:
+        node.start()
+        yield node
+    finally:
+        node.stop()
+
+
+@pytest.mark.skipif(bool(server.missing()), reason=server.missing())
+@pytest.mark.parametrize("kind", [SlurmCliKind.name], indirect=True)
+async def test_a_connection_to_the_login_node_that_is_cut_in_mid_command_starts_nothing_twice(kind, node):
     place = {"host": node.host, "port": node.port, "user": node.user, "known_hosts": str(node.known_hosts)}
     ssh = {"kind": "ssh", **place, "key": {"file": str(node.key)}, "env": dict(kind.cluster.environment)}
     adapter = open_slurm(kind.site, SlurmSettings.model_validate({"command": ssh}), kind.federation)
@@ -253,7 +261,7 @@ async def test_a_connection_to_the_login_node_that_is_cut_in_mid_command_starts_
         assert all(check.is_ok for check in await adapter.probe(10))
         runs = [counting(a_run(kind, f"j{number}")) for number in range(30)]
         async with asyncio.TaskGroup() as group:
-            sending = group.create_task(outcomes_of(adapter, runs))
+            sending = group.create_task(adapter.submit(runs, CALL))
             while not kind.cluster.command("squeue", "-h", "--states=all", "-o", "%j").count(kind.federation):
                 await kind.pause()
             node.cut()
@@ -265,13 +273,3 @@ async def test_a_connection_to_the_login_node_that_is_cut_in_mid_command_starts_
         assert await text(adapter, runs[0]) == ""
     finally:
         await adapter.close()
-        node.stop()
-        await kind.end()
-
-
-async def outcomes_of(adapter, runs):
-    """As a caller hears them: no answer for all is the same as none for each."""
-    try:
-        return await adapter.submit(runs, CALL)
-    except Unreachable as error:
-        return {run.name: Unknown(str(error)) for run in runs}
