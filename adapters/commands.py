@@ -7,7 +7,7 @@ import contextlib
 import os
 import shlex
 import signal
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
@@ -87,10 +87,6 @@ class Commands(Protocol):
         """Run a command to its end; one that is not there ends with `NOT_FOUND`. Raises `LoginFailed`, and `Unreachable` for
         no connection, one that was cut, no end in time, and output without end: after these it may have had its effect."""
 
-    def stream(self, argv: Sequence[str]) -> AsyncIterator[bytes]:
-        """What a command writes, as it comes, until it ends. A caller that leaves ends the command. Raises as `run`, and
-        Unreachable where the command failed."""
-
     async def close(self) -> None:
         """End what still runs, and give back connections."""
 
@@ -112,7 +108,7 @@ class LocalCommands:
 
     async def _run(self, argv: Sequence[str], stdin: bytes) -> Completed:
         try:
-            process = await self._spawn(argv, asyncio.subprocess.PIPE)
+            process = await self._spawn(argv)
         except FileNotFoundError:
             return Completed(NOT_FOUND, b"", f"{argv[0]}: command not found".encode())
         try:
@@ -128,29 +124,15 @@ class LocalCommands:
         finally:
             await _ended(process)
 
-    async def stream(self, argv: Sequence[str]) -> AsyncIterator[bytes]:
-        """See `Commands.stream`."""
-        try:
-            process = await self._spawn(argv, asyncio.subprocess.DEVNULL)
-        except FileNotFoundError as error:
-            raise Unreachable(f"{argv[0]}: command not found") from error
-        try:
-            assert process.stdout
-            while chunk := await process.stdout.read(CHUNK_BYTES):
-                yield chunk
-            if code := await process.wait():
-                raise Unreachable(f"{argv[0]} ended with {code}")
-        finally:
-            await _ended(process)
-
     async def close(self) -> None:
         """See `Commands.close`. There is no connection, and a command ends with its caller."""
 
-    async def _spawn(self, argv: Sequence[str], others: int) -> asyncio.subprocess.Process:
+    async def _spawn(self, argv: Sequence[str]) -> asyncio.subprocess.Process:
         """Raises FileNotFoundError, and Unreachable for any other reason why it cannot be started."""
+        pipe = asyncio.subprocess.PIPE
         try:
             return await asyncio.create_subprocess_exec(
-                *argv, stdin=others, stdout=asyncio.subprocess.PIPE, stderr=others, env=self._env, start_new_session=True
+                *argv, stdin=pipe, stdout=pipe, stderr=pipe, env=self._env, start_new_session=True
             )
         except FileNotFoundError:
             raise

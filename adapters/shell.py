@@ -55,12 +55,9 @@ rm -f "$fed_draft"
 
 
 def ready_lines(run: Run, storage: PurePosixPath, own: str) -> str:
-    """Make links to inputs, places for outputs and the directory to work in, and set what every task sees but `FED_TASK`.
-
-    `own` is a shell word. The environment of the run comes first, so that our words cannot be changed by it."""
+    """Make links to inputs, places for outputs and the directory to work in. `own` is a shell word."""
     unwritable = f"{LEAVE} {EndReason.NODE_LOST} \"the site's storage cannot be written\""
     lines = [f"fed_own={own}", f'mkdir -p "$fed_own/work" "$fed_own/inputs" "$fed_own/outputs" || {unwritable}']
-    lines.append(variable_lines(run).rstrip("\n"))
     for name, path in run.inputs.items():
         place = shlex.quote(str(storage / path))
         missing = shlex.quote(f"input {name} is missing: nothing is at {path} of the site's storage")
@@ -73,7 +70,8 @@ def ready_lines(run: Run, storage: PurePosixPath, own: str) -> str:
 
 
 def variable_lines(run: Run) -> str:
-    """Set what every task sees but `FED_TASK`; `$fed_own` is set already. For tasks that do not inherit it from `ready_lines`."""
+    """Set what every task sees but `FED_TASK`; `$fed_own` is set already. The environment of the run comes first, so that our
+    words cannot be changed by it; and all of it just before the program, so that a run's PATH or LD_PRELOAD is none of ours."""
     lines = [f"export {name}={shlex.quote(value)}" for name, value in run.env.items()]
     lines += [
         f"export FED_JOB={shlex.quote(run.job)} FED_ATTEMPT={run.name.rpartition('-a')[2]} FED_TASKS={run.tasks}",

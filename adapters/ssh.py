@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import asyncssh
 
 from adapters.base import LoginFailed, Unreachable
 from adapters.commands import (
-    CHUNK_BYTES,
     MOST_OUTPUT_BYTES,
     Completed,
     SshTransport,
@@ -23,25 +22,23 @@ from adapters.secrets import SecretMissing
 
 
 class SshCommands:
-    """Commands of one site's login node. Logs that are followed have a connection of their own, so that they cannot keep the
-    others from running; both are made when they are first needed, and again after they were cut."""
+    """Commands of one site's login node, over a connection that is made when it is first needed, and again after it was cut."""
 
     def __init__(self, transport: SshTransport, most_bytes: int = MOST_OUTPUT_BYTES) -> None:
         self._transport = transport
         self._most_bytes = most_bytes
-        self._for_runs = _Connection(transport)
-        self._for_streams = _Connection(transport)
+        self._connection = _Connection(transport)
 
     async def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> Completed:
         """See `Commands.run`."""
         try:
-            async with asyncio.timeout(timeout_s), self._for_runs.sessions:
+            async with asyncio.timeout(timeout_s), self._connection.sessions:
                 return await self._run(argv, stdin)
         except TimeoutError as error:
             raise no_end(argv, timeout_s) from error
 
     async def _run(self, argv: Sequence[str], stdin: bytes) -> Completed:
-        process = await self._start(self._for_runs, argv)
+        process = await self._start(argv)
         try:
             process.stdin.write(stdin)
             process.stdin.write_eof()
@@ -55,30 +52,13 @@ class SshCommands:
         finally:
             _end(process)
 
-    async def stream(self, argv: Sequence[str]) -> AsyncIterator[bytes]:
-        """See `Commands.stream`."""
-        async with self._for_streams.sessions:
-            process = await self._start(self._for_streams, argv)
-            try:
-                process.stdin.write_eof()
-                while chunk := await process.stdout.read(CHUNK_BYTES):
-                    yield chunk
-                await process.wait_closed()
-                if code := _code(process, argv):
-                    raise Unreachable(f"{argv[0]} ended with {code}")
-            except (OSError, asyncssh.Error) as error:
-                raise _cut(argv, error) from error
-            finally:
-                _end(process)
-
     async def close(self) -> None:
         """See `Commands.close`."""
-        await self._for_runs.close()
-        await self._for_streams.close()
+        await self._connection.close()
 
-    async def _start(self, connection: _Connection, argv: Sequence[str]) -> asyncssh.SSHClientProcess[bytes]:
+    async def _start(self, argv: Sequence[str]) -> asyncssh.SSHClientProcess[bytes]:
         line = remote_line(argv, self._transport.env)
-        opened = await connection.opened()
+        opened = await self._connection.opened()
         try:
             return await opened.create_process(line, encoding=None)
         except (OSError, asyncssh.Error) as error:

@@ -13,7 +13,7 @@ import shlex
 from pathlib import PurePosixPath
 
 from adapters.base import EndReason, Run
-from adapters.shell import LEAVE, claim_lines, program_lines, ready_lines
+from adapters.shell import LEAVE, claim_lines, program_lines, ready_lines, variable_lines
 
 OWN = "/fed"
 """Where the volume of the task's own is."""
@@ -38,7 +38,8 @@ def script_of(run: Run, storage: PurePosixPath, grace_s: float, gather_s: float,
             _gathering(run, storage, gather_s) if is_gang else "",
             claim_lines(run, storage, start),
             ready_lines(run, storage, OWN),
-            f"unset {JOB_UID} {POD_UID} {index} fed_claim fed_start fed_draft\nexport FED_TASK\n",
+            f"unset {JOB_UID} {POD_UID} {index} fed_claim fed_start fed_draft\nexport FED_TASK\nfed_path=$PATH\n",
+            variable_lines(run),
             program_lines(run),
             _PROGRAM.format(grace=f"{grace_s:g}"),
             _walltime(run.walltime_s) if run.walltime_s is not None else "",
@@ -80,6 +81,8 @@ done
 _PROGRAM = """read -r fed_from fed_rest < /proc/uptime
 "$@" &
 fed_child=$!
+PATH=$fed_path  # of the image, for our own commands
+unset LD_PRELOAD LD_LIBRARY_PATH
 exec 2> /dev/null  # shells tell of a child that was ended by a signal, among its output
 fed_end() {{ kill -TERM "$fed_child" 2>/dev/null; sleep {grace}; kill -KILL "$fed_child" 2>/dev/null; }}
 trap 'kill -TERM "$fed_child" 2>/dev/null' TERM

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from adapters.base import Run, RunName, Unreachable
 from adapters.ray.settings import RaySettings
-from adapters.shell import LEAVE, claim_lines, program_lines, ready_lines
+from adapters.shell import LEAVE, claim_lines, program_lines, ready_lines, variable_lines
 from topology.resources import Resources
 from topology.site import Site
 
@@ -251,6 +251,7 @@ def shell_of(run: Run, storage: PurePosixPath) -> str:
             claim_lines(run, storage, '"$FED_START"'),
             ready_lines(run, storage, '"$fed_tell"'),
             "unset FED_START FED_OWN\nexport FED_TASK\n",
+            variable_lines(run),
             program_lines(run),
             ': > "$fed_tell/begun"\nexec "$@"\n',
         )

@@ -26,7 +26,7 @@ from adapters.base import (
     Unreachable,
 )
 from adapters.calls import deadline_of, seconds_left
-from adapters.commands import Commands, open_commands
+from adapters.commands import open_commands
 from adapters.probing import Answers
 from adapters.slurm import batch, codec
 from adapters.slurm.codec import Job, Listing
@@ -34,6 +34,7 @@ from adapters.slurm.commandline import CommandLine
 from adapters.slurm.files import CommandFiles, Files, LocalFiles
 from adapters.slurm.rest import Rest
 from adapters.slurm.settings import SlurmSettings
+from adapters.threads import SiteThreads
 from topology.site import Site
 
 LOGS_TIMEOUT_S = 20.0
@@ -67,13 +68,10 @@ class Face(Protocol):
 class SlurmAdapter:
     """A site's Slurm cluster, for one federation."""
 
-    def __init__(
-        self, face: Face, files: Files, site: Site, settings: SlurmSettings, federation: str, commands: Commands | None = None
-    ) -> None:
+    def __init__(self, face: Face, files: Files, site: Site, settings: SlurmSettings, federation: str) -> None:
         self.capabilities = Capabilities(history=settings.history, settling_s=0.0)
         self._face = face
         self._files = files
-        self._commands = commands
         self._site = site
         self._settings = settings
         self._federation = federation
@@ -120,14 +118,15 @@ class SlurmAdapter:
             await self._face.cancel(jobs, seconds_left(deadline))
 
     async def forget(self, runs: Collection[RunRef], call: Call) -> None:
-        """See `SiteAdapter.forget`. Slurm forgets by itself; until then this adapter leaves them out. Logs stay."""
+        """See `SiteAdapter.forget`. Slurm forgets by itself, and may have already; until then this adapter leaves them out. Logs
+        stay."""
         names, deadline = {run.name for run in runs}, deadline_of(call)
         listing = await self._list(call.timeout_s)
         jobs = self._ours(listing, names)
         live = {job.name for job in jobs if not codec.state_of(job).is_over}
-        over = [job for job in jobs if job.name not in live]
-        self._forgotten |= {job.identity for job in over}
-        await self._files.clean({batch.own_directory(self._storage, job.name) for job in over}, seconds_left(deadline))
+        self._forgotten |= {job.identity for job in jobs if job.name not in live}
+        over = {name for name in names - live if codec.looks_like_ours(name, self._federation)}
+        await self._files.clean({batch.own_directory(self._storage, name) for name in over}, seconds_left(deadline))
 
     async def logs(self, run: RunRef, task: int, offset: int, follow: bool) -> AsyncIterator[bytes]:
         """See `SiteAdapter.logs`."""
@@ -161,8 +160,7 @@ class SlurmAdapter:
     async def close(self) -> None:
         """See `SiteAdapter.close`."""
         await self._face.close()
-        if self._commands is not None:
-            await self._commands.close()
+        await self._files.close()
 
     async def _list(self, timeout_s: float) -> Listing:
         return await self._face.listing(f"{self._federation}-", timeout_s)
@@ -203,21 +201,21 @@ def storage_of(site: Site, settings: SlurmSettings) -> PurePosixPath:
 
 def open_slurm(site: Site, settings: SlurmSettings, federation: str) -> SlurmAdapter:
     """The adapter of a Slurm site; nothing is called yet. Raises ValueError for settings that cannot work."""
-    commands = open_commands(settings.command) if settings.command else None
     face: Face
     if settings.rest:
         face = Rest(settings.rest)
     else:
-        assert commands is not None  # settings name one or both
-        face = CommandLine(commands)
-    return SlurmAdapter(face, files_of(site, settings, commands), site, settings, federation, commands)
+        assert settings.command is not None  # settings name one or both
+        face = CommandLine(open_commands(settings.command))
+    return SlurmAdapter(face, files_of(site, settings), site, settings, federation)
 
 
-def files_of(site: Site, settings: SlurmSettings, commands: Commands | None) -> Files:
-    """How to read what runs leave. Raises ValueError where there is no way."""
-    if commands is not None:
-        return CommandFiles(commands)
+def files_of(site: Site, settings: SlurmSettings) -> Files:
+    """How to read what runs leave, by a connection of its own: storage that hangs keeps no command of Slurm's waiting. Raises
+    ValueError where there is no way."""
+    if settings.command is not None:
+        return CommandFiles(open_commands(settings.command))
     url = urlsplit(site.storage.url)
     if url.scheme != "file" or url.netloc:
         raise ValueError(f"storage.url: {site.storage.url} is not on this machine: give `command` as well, to read logs by")
-    return LocalFiles(storage_of(site, settings), Path(unquote(url.path)))
+    return LocalFiles(storage_of(site, settings), Path(unquote(url.path)), SiteThreads(site.name))

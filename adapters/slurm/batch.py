@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from adapters.base import EndReason, Run, RunName
-from adapters.shell import LEAVE, claim_lines, program_lines, ready_lines
+from adapters.shell import LEAVE, claim_lines, program_lines, ready_lines, variable_lines
 from adapters.slurm.codec import LEAVE_SIGNALS, MIB_PER_GIB, mib_per_cpu, tag_text, whole_cpus
 from adapters.slurm.settings import Place, SlurmSettings
 
@@ -139,16 +139,18 @@ def _limit_lines(run: Run) -> str:
 
 
 def _single_lines(run: Run) -> str:
-    return f"""export FED_TASK=0
-{program_lines(run)}
-{_PROGRAM}
-"""
+    return f"export FED_TASK=0\n{_program_lines(run)}"
 
 
-_PROGRAM = """(exec "$@" > "$fed_own/task-$FED_TASK.log" 2>&1 < /dev/null)
+def _program_lines(run: Run) -> str:
+    """In a subshell, or the run's environment would be that of our own commands too, and what the shell says of a program that
+    was terminated would be among the program's words."""
+    return f"""(
+{variable_lines(run)}{program_lines(run)}exec "$@" > "$fed_own/task-$FED_TASK.log" 2>&1 < /dev/null
+)
 fed_code=$?
-: > "$fed_own/task-$FED_TASK.end\""""
-"""In a subshell, or what the shell says of a program that was terminated would be among the program's words."""
+: > "$fed_own/task-$FED_TASK.end"
+"""
 
 
 def _gang_lines(run: Run) -> str:
@@ -162,9 +164,7 @@ fed_first() {{
     fed_first "leave $1 $2"
     exit 1
 }}
-{program_lines(run)}
-{_PROGRAM}
-[ "$fed_code" = 0 ] || fed_first "exit $fed_code"
+{_program_lines(run)}[ "$fed_code" = 0 ] || fed_first "exit $fed_code"
 exit "$fed_code"
 """
     shape = f"--ntasks={run.tasks} --cpus-per-task={whole_cpus(run.per_task)}"

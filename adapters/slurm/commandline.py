@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping, Sequence
 
 from adapters.base import Layer, Outcome, RunName, Unknown, Unreachable
-from adapters.calls import each
+from adapters.calls import each, seconds_left
 from adapters.commands import Commands, Completed, probe_login
 from adapters.probing import Answers
 from adapters.slurm import commandline_codec as codec
@@ -23,11 +24,12 @@ class CommandLine:
         self._commands = commands
 
     async def submit(self, submissions: Sequence[Submission], timeout_s: float) -> Mapping[RunName, Outcome]:
-        """Many by each command, a few commands at once. A command without an end leaves its own unknown."""
+        """Many by each command, a few commands at once, all within the time. A command without an end leaves its own unknown."""
+        deadline = time.monotonic() + timeout_s
 
         async def send(part: Sequence[Submission]) -> Mapping[RunName, Outcome]:
             try:
-                done = await self._sh(codec.submit_script(part), timeout_s)
+                done = await self._sh(codec.submit_script(part), seconds_left(deadline))
                 return codec.submit_outcomes(part, done.stdout.decode(errors="replace"))
             except Unreachable as error:
                 return {submission.name: Unknown(str(error)) for submission in part}
@@ -77,7 +79,8 @@ class CommandLine:
         return answers
 
     async def close(self) -> None:
-        """The commands are closed by who opened them."""
+        """End what still runs."""
+        await self._commands.close()
 
     async def _sh(self, text: str, timeout_s: float) -> Completed:
         return await self._commands.run(["sh", "-s"], stdin=text.encode(), timeout_s=timeout_s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -41,10 +41,10 @@ class Rest:
         outcomes: dict[RunName, Outcome] = {}
         try:
             async with within(timeout_s):
-                version = await self._known_version()
+                await self._known_version()
                 async with asyncio.TaskGroup() as group:
                     for submission in submissions:
-                        group.create_task(self._submit(submission, version, outcomes))
+                        group.create_task(self._submit(submission, outcomes))
         except Unreachable as error:
             unheard = Unknown(str(error))
             return {submission.name: outcomes.get(submission.name, unheard) for submission in submissions}
@@ -68,12 +68,8 @@ class Rest:
         """What accounting says of these names, many in each request. Raises Unreachable."""
         ordered, jobs = list(names), list[Job]()
         async with within(timeout_s, "slurmrestd"):
-            version = await self._known_version()
             for at in range(0, len(ordered), NAMES_PER_REQUEST):
-                path = codec.history_path(version, ordered[at : at + NAMES_PER_REQUEST], time.time())
-                status, reply = await self._ask("GET", path)
-                if codec.error_of(reply)[0] != codec.NOTHING_FOUND:
-                    jobs += codec.history_from_json(self._sound(status, reply))
+                jobs += await self._past(ordered[at : at + NAMES_PER_REQUEST])
         return jobs
 
     async def probe(self, partitions: Collection[str], timeout_s: float) -> Answers:
@@ -106,31 +102,37 @@ class Rest:
             await self._session.close()
             self._session = None
 
-    async def _submit(self, submission: Submission, version: str, outcomes: dict[RunName, Outcome]) -> None:
+    async def _submit(self, submission: Submission, outcomes: dict[RunName, Outcome]) -> None:
         try:
-            status, reply = await self._ask("POST", f"/slurm/{version}/job/submit", codec.job_body(submission, version))
+            status, reply = await self._ask(
+                "POST", lambda version: f"/slurm/{version}/job/submit", lambda version: codec.job_body(submission, version)
+            )
             self._admitted(status, reply, 0.0)
             outcomes[submission.name] = codec.submit_outcome(status, reply)
         except Unreachable as error:
             outcomes[submission.name] = Unknown(str(error))
 
+    async def _past(self, names: Sequence[RunName]) -> Sequence[Job]:
+        status, reply = await self._ask("GET", lambda version: codec.history_path(version, names, time.time()))
+        return [] if codec.error_of(reply)[0] == codec.NOTHING_FOUND else codec.history_from_json(self._sound(status, reply))
+
     async def _cancel(self, job: Job) -> None:
-        status, reply = await self._ask("DELETE", f"/slurm/{await self._known_version()}/job/{job.id}")
+        status, reply = await self._ask("DELETE", lambda version: f"/slurm/{version}/job/{job.id}")
         number, _ = codec.error_of(reply)
         if number not in (codec.NO_SUCH_JOB, codec.ENDED_ALREADY):
             self._sound(status, reply)
 
     async def _get(self, what: str) -> Any:
         began = time.monotonic()
-        status, reply = await self._ask("GET", f"/slurm/{await self._known_version()}/{what}")
+        status, reply = await self._ask("GET", lambda version: f"/slurm/{version}/{what}")
         self._admitted(status, reply, time.monotonic() - began)
         return self._sound(status, reply)
 
     async def _known_version(self) -> str:
-        """The newest dialect that it speaks, asked for once."""
+        """The newest dialect that it speaks, asked for once, and again when it speaks that one no more."""
         if self._version is None:
             for version in codec.VERSIONS:
-                status, _ = await self._ask("GET", f"/slurm/{version}/ping")
+                status, _ = await self._ask_once("GET", f"/slurm/{version}/ping")
                 if status != 404:
                     self._version = version
                     break
@@ -138,7 +140,21 @@ class Rest:
                 raise Unreachable(f"{self._settings.url} speaks none of {', '.join(codec.VERSIONS)}: is it slurmrestd?")
         return self._version
 
-    async def _ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    async def _ask(
+        self, method: str, path: Callable[[str], str], body: Callable[[str], Any] = lambda version: None
+    ) -> tuple[int, Any]:
+        """Status and JSON of a request, whose path and body depend on the dialect. What is not there in the dialect that we know,
+        as after an upgrade, is asked for in the one that is spoken now. Raises Unreachable for anything else."""
+        version = await self._known_version()
+        answer = await self._ask_once(method, path(version), body(version))
+        if answer[0] == 404 and self._settings.version is None:
+            if self._version == version:
+                self._version = None
+            if (now := await self._known_version()) != version:
+                return await self._ask_once(method, path(now), body(now))
+        return answer
+
+    async def _ask_once(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Status and JSON. Raises Unreachable for anything else."""
         url = self._settings.url.rstrip("/") + path
         async with self._gate:

@@ -36,7 +36,7 @@ def claim_script(run: Run, storage: Storage, python: str) -> str:
 def task_script(run: Run, storage: Storage, python: str) -> str:
     """Run one task, whose number is the script's argument."""
     if isinstance(storage, PurePosixPath):
-        before, ready = "", ready_lines(run, storage, f'"$PWD/{OWN}"')
+        before, ready = "", ready_lines(run, storage, f'"$PWD/{OWN}"') + variable_lines(run)
     else:
         stage = shlex.quote(Stage(storage, run.inputs, run.outputs).text())
         before = f'[ -n "${KEPT}" ] || exec {python} -S -E {CARRIED} keep {stage} "$0" "$1"\nunset {KEPT}\n'

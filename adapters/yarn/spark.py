@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 from urllib.parse import quote
 
 from adapters.base import SPARK_LEAST_GIB, EndReason, Run, Spark
-from adapters.shell import LEAVE, ready_lines
+from adapters.shell import LEAVE, ready_lines, variable_lines
 from adapters.yarn.master.application import Order
 from adapters.yarn.scripts import LEAVING, Storage
 from adapters.yarn.settings import SparkSettings, YarnSettings
@@ -172,7 +172,7 @@ def _script(run: Run, spark: Spark, storage: PurePosixPath, settings: YarnSettin
     leave_clean = 'rm -rf -- "$fed_own"\n' if shared else ""
     is_fetched_jar = not is_python and "spark.yarn.user.jar" not in properties
     jar = f"printf 'spark.yarn.user.jar=local:%s\\n' \"$fed_file\" >> {PROPERTIES}\n" if is_fetched_jar else ""
-    return f"""{LEAVING}{ready_lines(run, storage, own)}export FED_TASK="$1"
+    return f"""{LEAVING}{ready_lines(run, storage, own)}{variable_lines(run)}export FED_TASK="$1"
 export SPARK_HOME={shlex.quote(site.home)} PYSPARK_PYTHON={shlex.quote(site.python)} SPARK_YARN_STAGING_DIR="$PWD/staging"
 [ -d "$SPARK_HOME/jars" ] || {LEAVE} {EndReason.START_FAILED} {shlex.quote(f"there is no Spark at {site.home}")}
 fed_java="${{JAVA_HOME:+$JAVA_HOME/bin/}}java"

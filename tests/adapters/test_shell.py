@@ -3,7 +3,7 @@ import subprocess
 import pytest
 
 from adapters.base import EndReason, Run
-from adapters.shell import LEAVE, claim_lines, exit_of, program_lines, ready_lines
+from adapters.shell import LEAVE, claim_lines, exit_of, program_lines, ready_lines, variable_lines
 from topology.resources import Resources
 
 
@@ -18,6 +18,7 @@ def started(storage, run, start="1"):
         f'{LEAVE}() {{ echo "left: $1: $2"; exit 9; }}\n'
         + claim_lines(run, storage, start)
         + ready_lines(run, storage, f"'{storage}/own of it'")
+        + variable_lines(run)
         + program_lines(run)
         + '"$@"\n'
     )
@@ -34,6 +35,14 @@ def test_a_program_sees_its_inputs_its_outputs_and_who_it_is(tmp_path):
     run = a_run(command=("sh", "-c", body), inputs={"corpus": "in $1"}, outputs={"words": "out/w"}, env=env)
     assert started(tmp_path, run) == ("41 j1 2 1 it's $HOME\n", 0)
     assert (tmp_path / "out/w/n").read_text() == "42\n"
+
+
+def test_the_environment_of_a_run_is_that_of_its_program_alone(tmp_path):
+    (tmp_path / "in").mkdir()
+    env = {"PATH": "/nowhere"}
+    run = a_run(command=("/bin/sh", "-c", "echo $PATH"), inputs={"i": "in"}, outputs={"o": "out"}, env=env)
+    assert started(tmp_path, run) == ("/nowhere\n", 0)
+    assert (tmp_path / "out").is_dir()
 
 
 @pytest.mark.parametrize("script", ["echo $0; exit 7\n", "#!/bin/sh\necho $0; exit 7\n"])

@@ -211,3 +211,21 @@ async def test_at_most_so_many_requests_at_once(tmp_path):
         runs = [Run(f"fed-j{n}-a1", "fed", f"j{n}", "default", 1, Resources(1), "cpu", ("true",)) for n in range(12)]
         await adapter.submit(runs, CALL)
     assert most == 3
+
+
+async def test_after_an_upgrade_the_dialect_is_asked_for_again(tmp_path):
+    spoken = ["v0.0.38"]
+
+    async def handle(request):
+        if f"/slurm/{spoken[0]}/" not in request.path:
+            return web.Response(status=404, text="Unable find requested URL.")
+        if request.path.endswith("/job/submit"):
+            return web.json_response({"job_id": 7, "errors": []})
+        return web.json_response({"errors": [], "pings": [{"pinged": "UP", "ping": 0}]})
+
+    async with speaking(handle, tmp_path) as adapter:
+        assert isinstance((await adapter.submit([RUN], CALL))[RUN.name], Accepted)
+        spoken[0] = "v0.0.40"
+        assert isinstance((await adapter.submit([RUN], CALL))[RUN.name], Accepted)
+        spoken[0] = "none"
+        assert isinstance((await adapter.submit([RUN], CALL))[RUN.name], Unknown)
