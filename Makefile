@@ -24,7 +24,7 @@ $(VENV)/.dev: pyproject.toml requirements.lock
 	touch $(VENV)/.installed $@
 
 test: $(VENV)/.dev lint  ## lint, types and all tests but those on real engines; what needs a tool that is missing is skipped and says so
-	$(BIN)/python -m pytest -m "not engines"
+	$(BIN)/python -m pytest -m "not engines" --numprocesses 2 --dist loadscope
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
