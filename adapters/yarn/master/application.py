@@ -74,7 +74,7 @@ class Order:
 
     @staticmethod
     def read(environment: Mapping[str, str]) -> Order:
-        """From where `pieces` put it."""
+        """From the variables that `codec.submission` gives the first container."""
         text = "".join(environment[f"{ORDER}_{number}"] for number in range(sum(name.startswith(ORDER) for name in environment)))
         fields: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(text)))
         return Order(**{**fields, "size": Size(**fields["size"])})

@@ -161,6 +161,7 @@ async def test_a_listing_takes_as_many_requests_for_500_runs_as_for_one(kind):
         return requests() - before
 
     await adapter.submit([full], CALL)
+    await running(kind, adapter, full)  # when it begins some are asked once more
     for_one = await requests_of_listing(full)
     # how fast so many are taken is no part of the claim
     outcomes = await adapter.submit(waiting, replace(CALL, timeout_s=getattr(kind, "patience_s", CALL.timeout_s)))
