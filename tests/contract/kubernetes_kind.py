@@ -63,7 +63,7 @@ class KubernetesKind(ProgramKind):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, gates="storage/.gates")
-        self.cluster = running("kubernetes", started)
+        self.cluster = self._cluster()
         self.federation = f"f{secrets.token_hex(3)}"
 
     def adapter(self, federation: str | None = None) -> SiteAdapter:
@@ -126,6 +126,18 @@ class KubernetesKind(ProgramKind):
             assert time.monotonic() < deadline, "pods of a test do not go"
             await self.pause()
 
+    def _cluster(self) -> KubernetesCluster:
+        return running("kubernetes", started)
+
     def _site(self, **settings: Any) -> Site:
         given = {**SETTINGS, "kubeconfig": str(self.cluster.kubeconfig), **settings}
         return Site("ams", Engine("kubernetes", given), POOLS, Storage(f"file://{self.storage}"))
+
+
+class SmallKubernetesKind(KubernetesKind):
+    """Another cluster, of one node."""
+
+    name = "kubernetes-small"
+
+    def _cluster(self) -> KubernetesCluster:
+        return running("kubernetes-small", lambda folder: KubernetesCluster(folder, NODES[:1]))

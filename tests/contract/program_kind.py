@@ -24,7 +24,7 @@ class ProgramKind:
     def __init__(self, folder: Path, gates: str = "gates") -> None:
         """`gates` is the folder below `folder` that programs look in: it has to be one that they see."""
         self.storage = folder / "storage"
-        self.storage.mkdir()
+        self.storage.mkdir(parents=True)
         self.hall = folder / gates
         self.hall.mkdir()
 
