@@ -16,6 +16,7 @@ from adapters.base import Capabilities, Layer, SiteAdapter
 from adapters.commands import Completed, LocalCommands
 from adapters.slurm.adapter import SlurmAdapter, files_of, open_slurm
 from adapters.slurm.commandline import CommandLine
+from adapters.slurm.files import CommandFiles
 from adapters.slurm.rest import Rest
 from adapters.slurm.settings import SlurmSettings
 from broker.store.embedded import free_ports
@@ -117,7 +118,7 @@ class SlurmCliKind(_SlurmKind):
     def counted(self) -> tuple[SiteAdapter, Callable[[], int]]:
         settings = SlurmSettings.model_validate(self._settings())
         commands = _CountingCommands(self.cluster.environment)
-        files = files_of(self.site, settings, commands)
+        files = CommandFiles(commands)
         return SlurmAdapter(CommandLine(commands), files, self.site, settings, self.federation), lambda: commands.requests
 
     def _cluster(self) -> Cluster:
@@ -156,7 +157,7 @@ class SlurmRestKind(_SlurmKind):
     def counted(self) -> tuple[SiteAdapter, Callable[[], int]]:
         settings = SlurmSettings.model_validate(self._settings())
         rest = _CountingRest(settings.rest)
-        files = files_of(self.site, settings, None)
+        files = files_of(self.site, settings)
         return SlurmAdapter(rest, files, self.site, settings, self.federation), lambda: rest.requests
 
     def _cluster(self) -> Cluster:
@@ -212,9 +213,9 @@ class _CountingRest(Rest):
 
     requests = 0
 
-    async def _ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    async def _ask_once(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         self.requests += 1
-        return await super()._ask(method, path, body)
+        return await super()._ask_once(method, path, body)
 
 
 def _ssh_to_nowhere(folder: Path) -> dict[str, Any]:
