@@ -65,7 +65,8 @@ async def list_audit(request: web.Request) -> web.Response:
     limit = whole_number(request, "limit", PAGE, 1, LONGEST_PAGE)
     filters = {name: request.query[name] for name in FILTERS if name in request.query}
     cursor = request.query.get("cursor")
-    before = await last_of(services, cursor, filters) if cursor is not None else None
+    of_this_list = {**filters, "list": "audit"}
+    before = await last_of(services, cursor, of_this_list) if cursor is not None else None
     entries = services.context.world.audit
     found = (
         {"id": name, **_shown(entries[name])}
@@ -75,7 +76,7 @@ async def list_audit(request: web.Request) -> web.Response:
         and entries[name].record.startswith(filters.get("record", ""))
     )
     page = list(islice(found, limit + 1))
-    further = await token_of(services, page[limit - 1]["id"], filters) if len(page) > limit else None
+    further = await token_of(services, page[limit - 1]["id"], of_this_list) if len(page) > limit else None
     return answer({"items": page[:limit], "next": further})
 
 

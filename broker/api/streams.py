@@ -31,11 +31,16 @@ async def job_logs(request: web.Request) -> web.StreamResponse:
     the last unless named."""
     services = request.app[SERVICES]
     job = await job_of_request(request)
-    number = whole_number(request, "attempt", job.state.number, 0, job.state.number)
-    if not number:
-        raise InConflict(f"job {job.id} was not placed yet, so it has written nothing; see `fed why {job.id}`")
+    last = job.state.number
+    number = whole_number(request, "attempt", max(last, 1), 1, max(last, 1))
     task = whole_number(request, "task", 0, 0, max(job.spec.tasks - 1, 0))
     offset = whole_number(request, "offset", 0, 0, LARGEST_OFFSET)
+    lines = whole_number(request, "tail", 0, 0, MOST_LINES) if "tail" in request.query else None
+    is_followed = flag(request, "follow")
+    if lines is not None and is_followed:
+        raise Invalid(faults=[Fault("tail", "goes not with follow: ask for the tail, then follow from its offset")])
+    if not last:
+        raise InConflict(f"job {job.id} was not placed yet, so it has written nothing; see `fed why {job.id}`")
     attempt = job.state.attempt_of(number)
     if attempt is None:
         raise NotFound(f"attempt {number} of job {job.id} was withdrawn before it was sent, so it has written nothing")
@@ -43,12 +48,9 @@ async def job_logs(request: web.Request) -> web.StreamResponse:
     if adapter is None:
         return await pass_on(request, services, attempt.site)
     ref = RunRef(run_name(services.context.settings.federation, job.id, number), attempt.native_id)
-    is_followed = flag(request, "follow")
     chunks = adapter.logs(ref, task, offset, is_followed)
-    if "tail" in request.query:
-        if is_followed:
-            raise Invalid(faults=[Fault("tail", "goes not with follow: ask for the tail, then follow from its offset")])
-        chunks = _tail(chunks, whole_number(request, "tail", 10, 0, MOST_LINES))
+    if lines is not None:
+        chunks = _tail(chunks, lines)
     return await _from_site(request, chunks, "application/octet-stream")
 
 
