@@ -61,6 +61,8 @@ class Client:
         """`ca_file` holds the authority of the endpoint's certificate, where the machine does not trust it by itself."""
         self._ca_file = ca_file
         self.url = url.rstrip("/")
+        if token and not (token.isascii() and token.isprintable()):
+            raise Invalid(faults=[Fault("token", "is no token: use what `fed token new` printed, without line ends")])
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._patience_s = patience_s
         self._session: ClientSession | None = None

@@ -139,6 +139,8 @@ def _documents(text: str) -> list[tuple[str, str, Json]]:
             raise Invalid(faults=[Fault("kind", "use `fed submit` for jobs", document.number, document.line)])
         name = f"{body['from']}:{body['to']}" if plural == "links" else body["name"]
         found.append((plural, f"{name}@{body.get('version', '1')}" if plural == "datasets" else name, body))
+    if not found:
+        raise Invalid(faults=[Fault("document", "there is none: begin with `kind: Site`, or another kind")])
     return found
 
 

@@ -183,7 +183,10 @@ def _fields(texts: Sequence[str]) -> Json:
 
     found: Json = {}
     for text in texts:
-        values = parse_plain(text)
+        try:
+            values = parse_plain(text)
+        except Invalid as error:
+            raise Invalid(faults=[Fault("--set", fault.message) for fault in error.faults]) from error
         if len(values) != 1 or not isinstance(values[0], dict):
             raise Invalid(faults=[Fault("--set", f"{text} is not `field: value`")])
         found.update(values[0])

@@ -27,10 +27,11 @@ KEPT = (
 JSON = {"Content-Type": "application/json"}
 LINK = {"from": "ams", "to": "fra", "bandwidth_gbps": 10.0}
 RTL, METACHARACTERS = "ab\u202egnp.exe", "$(touch x)`id`;|&><*?'\"\\"
+NODE = {"cpus": 4.0, "memory_gib": 16.0}
 
 
 def a_site(**change):
-    pool = {"name": "cpu", "nodes": 1, "per_node": {"cpus": 4.0, "memory_gib": 16.0}}
+    pool = {"name": "cpu", "nodes": 1, "per_node": NODE}
     site = {"name": "osl", "engine": {"kind": "process"}, "pools": [pool], "storage": {"url": "file:///srv/osl"}}
     return {**site, **change}
 
@@ -121,7 +122,7 @@ async def test_what_is_no_decent_json_is_refused(there, path):
         ("sites/osl", a_site(region="eu\r\nSet-Cookie: a=b"), "region"),
         ("sites/osl", a_site(storage={"url": "file:///srv/../../etc"}), "storage.url"),
         ("sites/osl", a_site(pools=[]), "pools"),
-        ("sites/osl", a_site(pools=[{"name": "cpu", "nodes": 10**30, "per_node": {"cpus": 1, "memory_gib": 1}}]), "pools.0.nodes"),
+        ("sites/osl", a_site(pools=[{"name": "cpu", "nodes": 10**30, "per_node": NODE}]), "pools.0.nodes"),
         ("sites/osl", a_site(engine={"kind": "process", "url": "http://u:p@127.0.0.1:1"}), "engine.url"),
         ("sites/osl", {"name": "osl"}, "engine"),
         ("datasets/corpus", {"name": "corpus", "replicas": [{"site": "osl", "path": "x"}]}, "replicas.0.site"),
