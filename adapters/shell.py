@@ -69,28 +69,29 @@ def ready_lines(run: Run, storage: PurePosixPath, own: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def variable_lines(run: Run) -> str:
-    """Set what every task sees but `FED_TASK`; `$fed_own` is set already. The environment of the run comes first, so that our
-    words cannot be changed by it; and all of it just before the program, so that a run's PATH or LD_PRELOAD is none of ours."""
-    lines = [f"export {name}={shlex.quote(value)}" for name, value in run.env.items()]
-    lines += [
-        f"export FED_JOB={shlex.quote(run.job)} FED_ATTEMPT={run.name.rpartition('-a')[2]} FED_TASKS={run.tasks}",
-        'export FED_INPUTS="$fed_own/inputs" FED_OUTPUTS="$fed_own/outputs"',
-    ]
-    return "\n".join(lines) + "\n"
-
-
 def program_lines(run: Run) -> str:
     """Go to the directory to work in and set the positional parameters to the program; leave where there is none of that name.
-    `"$@"` is what to run then."""
+    What is to follow, and nothing of ours after it, is `variable_lines` and `exec "$@"`."""
     lines = ['cd "$fed_own/work"']
     if run.script is None:
         missing = shlex.quote(f"there is no program {run.command[0]}")
+        path = f"PATH={shlex.quote(run.env['PATH'])}; " if "PATH" in run.env else ""
         lines.append(f"set -- {shlex.join(run.command)}")
-        lines.append(f'command -v "$1" > /dev/null || {LEAVE} {EndReason.START_FAILED} {missing}')
+        lines.append(f'({path}command -v "$1") > /dev/null || {LEAVE} {EndReason.START_FAILED} {missing}')
     else:
         # each task writes a draft of its own and moves it into place: one that runs is never written to
         lines.append(f"printf '%s' {shlex.quote(run.script)} > \"$fed_own/script.$$\" && chmod 700 \"$fed_own/script.$$\"")
         lines.append('mv -f "$fed_own/script.$$" "$fed_own/script"')
         lines.append('set -- "$fed_own/script"' if run.script.startswith("#!") else 'set -- /bin/sh "$fed_own/script"')
+    return "\n".join(lines) + "\n"
+
+
+def variable_lines(run: Run) -> str:
+    """Set what every task sees but `FED_TASK`; `$fed_own` is set already. For a shell that does nothing more but the program: a
+    run's PATH or LD_PRELOAD is for that alone. Words that begin with `FED_` are ours."""
+    lines = [
+        f"export FED_JOB={shlex.quote(run.job)} FED_ATTEMPT={run.name.rpartition('-a')[2]} FED_TASKS={run.tasks}",
+        'export FED_INPUTS="$fed_own/inputs" FED_OUTPUTS="$fed_own/outputs"',
+    ]
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in run.env.items() if not name.startswith("FED_")]
     return "\n".join(lines) + "\n"

@@ -38,13 +38,13 @@ def script_of(run: Run, storage: PurePosixPath, grace_s: float, gather_s: float,
             _gathering(run, storage, gather_s) if is_gang else "",
             claim_lines(run, storage, start),
             ready_lines(run, storage, OWN),
-            f"unset {JOB_UID} {POD_UID} {index} fed_claim fed_start fed_draft\nexport FED_TASK\nfed_path=$PATH\n",
-            variable_lines(run),
+            f"unset {JOB_UID} {POD_UID} {index} fed_claim fed_start fed_draft\nexport FED_TASK\n",
             program_lines(run),
+            f'read -r fed_from fed_rest < /proc/uptime\n(\n{variable_lines(run)}exec "$@"\n) &\n',
             _PROGRAM.format(grace=f"{grace_s:g}"),
             _walltime(run.walltime_s) if run.walltime_s is not None else "",
             _GANG_WATCH if is_gang else "",
-            _END.format(log=LOG, ended=ENDED, walltime=CAUSE_WALLTIME, gang=CAUSE_GANG),
+            _END.format(log=LOG, ended=ENDED, walltime=CAUSE_WALLTIME, gang=CAUSE_GANG, tasks=run.tasks),
         )
     )
 
@@ -78,11 +78,7 @@ done
 """
 
 
-_PROGRAM = """read -r fed_from fed_rest < /proc/uptime
-"$@" &
-fed_child=$!
-PATH=$fed_path  # of the image, for our own commands
-unset LD_PRELOAD LD_LIBRARY_PATH
+_PROGRAM = """fed_child=$!
 exec 2> /dev/null  # shells tell of a child that was ended by a signal, among its output
 fed_end() {{ kill -TERM "$fed_child" 2>/dev/null; sleep {grace}; kill -KILL "$fed_child" 2>/dev/null; }}
 trap 'kill -TERM "$fed_child" 2>/dev/null' TERM
@@ -112,7 +108,7 @@ if [ -n "$fed_gang" ]; then
     [ "$fed_code$fed_cause" = 0 ] || : > "$fed_gang/over"
     : > "$fed_gang/out.$FED_TASK"
     set -- "$fed_gang"/out.*
-    [ $# -lt "$FED_TASKS" ] || rm -rf "$fed_gang"
+    [ $# -lt {tasks} ] || rm -rf "$fed_gang"
 fi
 printf '{ended} %s %s %s%s' "$fed_code" "$fed_from" "$fed_to" "$fed_cause" > {log}
 [ -z "$fed_cause" ] || [ "$fed_code" != 0 ] || fed_code=124

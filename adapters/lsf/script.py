@@ -146,9 +146,9 @@ def _task(run: Run, own: str) -> str:
     return f"""fed_own={own}
 fed_record=$2
 {_TELL}
-{variable_lines(run)}export FED_TASK="$1"
+export FED_TASK="$1"
 exec > "$fed_own/log.$FED_TASK" 2>&1 < /dev/null
-{program_lines(run)}exec "$@"
+{program_lines(run)}{variable_lines(run)}exec "$@"
 """
 
 

@@ -251,9 +251,10 @@ def shell_of(run: Run, storage: PurePosixPath) -> str:
             claim_lines(run, storage, '"$FED_START"'),
             ready_lines(run, storage, '"$fed_tell"'),
             "unset FED_START FED_OWN\nexport FED_TASK\n",
-            variable_lines(run),
             program_lines(run),
-            ': > "$fed_tell/begun"\nexec "$@"\n',
+            ': > "$fed_tell/begun"\n',
+            variable_lines(run),
+            'exec "$@"\n',
         )
     )
 

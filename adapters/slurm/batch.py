@@ -145,9 +145,9 @@ def _single_lines(run: Run) -> str:
 def _program_lines(run: Run) -> str:
     """In a subshell, or the run's environment would be that of our own commands too, and what the shell says of a program that
     was terminated would be among the program's words."""
-    return f"""(
-{variable_lines(run)}{program_lines(run)}exec "$@" > "$fed_own/task-$FED_TASK.log" 2>&1 < /dev/null
-)
+    return f"""{program_lines(run)}(
+{variable_lines(run)}exec "$@"
+) > "$fed_own/task-$FED_TASK.log" 2>&1 < /dev/null
 fed_code=$?
 : > "$fed_own/task-$FED_TASK.end"
 """

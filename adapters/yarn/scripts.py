@@ -36,9 +36,10 @@ def claim_script(run: Run, storage: Storage, python: str) -> str:
 def task_script(run: Run, storage: Storage, python: str) -> str:
     """Run one task, whose number is the script's argument."""
     if isinstance(storage, PurePosixPath):
-        before, ready = "", ready_lines(run, storage, f'"$PWD/{OWN}"') + variable_lines(run)
+        before, ready = "", ready_lines(run, storage, f'"$PWD/{OWN}"')
     else:
         stage = shlex.quote(Stage(storage, run.inputs, run.outputs).text())
         before = f'[ -n "${KEPT}" ] || exec {python} -S -E {CARRIED} keep {stage} "$0" "$1"\nunset {KEPT}\n'
-        ready = f'fed_own="$PWD/{OWN}"\nmkdir -p "$fed_own/work"\n{variable_lines(run)}'
-    return f'{before}{LEAVING}fed_task="$1"\n{ready}export FED_TASK="$fed_task"\n{program_lines(run)}exec "$@"\n'
+        ready = f'fed_own="$PWD/{OWN}"\nmkdir -p "$fed_own/work"\n'
+    program = f'{program_lines(run)}{variable_lines(run)}exec "$@"\n'
+    return f'{before}{LEAVING}export FED_TASK="$1"\n{ready}{program}'

@@ -18,9 +18,9 @@ def started(storage, run, start="1"):
         f'{LEAVE}() {{ echo "left: $1: $2"; exit 9; }}\n'
         + claim_lines(run, storage, start)
         + ready_lines(run, storage, f"'{storage}/own of it'")
-        + variable_lines(run)
         + program_lines(run)
-        + '"$@"\n'
+        + variable_lines(run)
+        + 'exec "$@"\n'
     )
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=20)
     assert done.stderr == ""
@@ -43,6 +43,19 @@ def test_the_environment_of_a_run_is_that_of_its_program_alone(tmp_path):
     run = a_run(command=("/bin/sh", "-c", "echo $PATH"), inputs={"i": "in"}, outputs={"o": "out"}, env=env)
     assert started(tmp_path, run) == ("/nowhere\n", 0)
     assert (tmp_path / "out").is_dir()
+
+
+def test_a_script_is_written_by_our_own_commands(tmp_path):
+    assert started(tmp_path, a_run(script="echo $PATH\n", env={"PATH": "/nowhere"})) == ("/nowhere\n", 0)
+
+
+def test_a_program_is_looked_for_where_the_run_says(tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "mine").write_text("#!/bin/sh\necho mine\n")
+    (tmp_path / "bin" / "mine").chmod(0o755)
+    env = {"PATH": f"{tmp_path}/bin"}
+    assert started(tmp_path, a_run(command=("mine",), env=env)) == ("mine\n", 0)
+    assert started(tmp_path, a_run(command=("printenv",), env=env))[1] == 9
 
 
 @pytest.mark.parametrize("script", ["echo $0; exit 7\n", "#!/bin/sh\necho $0; exit 7\n"])
