@@ -1,13 +1,13 @@
 """Records to bytes and back: JSON with a format version.
 
-A newer broker may have written fields that this one does not know; they are kept when this one writes the record again.
+A newer broker may have written fields that this one does not know, at any depth; they are kept when this one writes the record
+again. So a field may be added without a new format, and brokers of both versions may work side by side.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -72,22 +72,62 @@ _OPEN = b'{"v":%d,' % FORMAT
 
 
 def encode(value: object, over: bytes | None = None) -> bytes:
-    """The bytes of a record. `over` is what it replaces: fields there that we do not know are kept."""
-    body: bytes = _ADAPTERS[type(value)].dump_json(value, exclude_defaults=True)
-    encoded = _OPEN + body[1:] if body != b"{}" else b'{"v":%d}' % FORMAT
-    if over is None or over.startswith(_OPEN):
+    """The bytes of a record. `over` is what it replaces, given where `read` said that it holds more: that is kept."""
+    encoded = _dumped(value)
+    if over is None:
         return encoded
-    known = {"v", *_field_names(type(value))}
-    kept = {name: item for name, item in _object(over).items() if name not in known}
-    return json.dumps({**json.loads(encoded), **kept}).encode() if kept else encoded
+    known = _dumped(_ADAPTERS[type(value)].validate_json(over))
+    return json.dumps(_with_unknown(json.loads(encoded), json.loads(over), json.loads(known)), separators=(",", ":")).encode()
+
+
+def _dumped(value: object) -> bytes:
+    body: bytes = _ADAPTERS[type(value)].dump_json(value, exclude_defaults=True)
+    return _OPEN + body[1:] if body != b"{}" else b'{"v":%d}' % FORMAT
+
+
+def _with_unknown(new: Any, old: Any, known: Any) -> Any:
+    """`new` with what `old` holds beyond `known`, which is `old` as we read it."""
+    if isinstance(new, dict) and isinstance(old, dict) and isinstance(known, dict):
+        kept = {name: item for name, item in old.items() if name not in known}
+        both = new.keys() & known.keys()
+        return {**kept, **new, **{name: _with_unknown(new[name], old[name], known[name]) for name in both if name in old}}
+    if isinstance(new, list) and isinstance(old, list) and isinstance(known, list):
+        left = list(zip(old, known, strict=True))
+        return [_with_unknown(item, *_before(item, left)) for item in new]
+    return new
+
+
+def _before(item: Any, left: list[tuple[Any, Any]]) -> tuple[Any, Any]:
+    """What an item of a list was, with how it was read; taken out of `left`. It is the one that is equal, else the first whose
+    first field is, such as an attempt's number."""
+    for is_same in (lambda known: known == item, lambda known: isinstance(item, dict) and _first(known) == _first(item)):
+        for position, (_, known) in enumerate(left):
+            if is_same(known):
+                return left.pop(position)
+    return None, None
+
+
+def _first(item: Any) -> object:
+    return next(iter(item.items()), None) if isinstance(item, dict) else None
 
 
 def decode(kind: str, raw: bytes) -> Any:
     """The value of a record of `kind` (see `TYPES`). Raises Unreadable."""
-    if not raw.startswith(_OPEN) and _format_of(raw) not in FORMATS:
+    return read(kind, raw)[0]
+
+
+def read(kind: str, raw: bytes) -> tuple[Any, bool]:
+    """The value, and whether the bytes may hold more than it. Raises Unreadable."""
+    adapter = _ADAPTERS[TYPES[kind]]
+    if raw.startswith(_OPEN):
+        try:
+            return adapter.validate_json(b"{" + raw[len(_OPEN) :], extra="forbid"), False
+        except ValidationError:
+            pass  # more than we know, or no record at all: told apart below
+    elif _format_of(raw) not in FORMATS:
         raise Unreadable(f"{kind}: format {_format_of(raw)} is none of {FORMATS}: written by a newer broker")
     try:
-        return _ADAPTERS[TYPES[kind]].validate_json(raw)
+        return adapter.validate_json(raw), True
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise Unreadable(f"{'.'.join(map(str, first['loc'])) or kind}: {first['msg']}") from error
@@ -110,7 +150,3 @@ def _object(raw: bytes) -> Mapping[str, object]:
     except ValueError:
         return {}
     return body if isinstance(body, dict) else {}
-
-
-def _field_names(kind: type[Any]) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from broker.store import codec
@@ -48,40 +48,64 @@ class Ledger:
     async def commit(self, drafts: Sequence[Draft], fence: Fence | None = None) -> Sequence[Result]:
         """Results in the order of `drafts`; raises what `Store.commit` raises. Saved drafts are in the mirror on return,
         rejected ones in `rejected`."""
-        changes = [self._encode(draft) for draft in drafts]
+        over = await self._over(drafts)
+        changes = [[_operation(part, over) for part in draft] for draft in drafts]
         results = await self._store.commit(changes, fence)
         for draft, change, result in zip(drafts, changes, results, strict=True):
             if isinstance(result, Saved):
-                self._enter(draft, change, result.revision)
+                self._enter(draft, change, result.revision, over)
             elif isinstance(result, Rejected):
                 self._report(draft[0].key, result.reason)
         self._mirror.settled()
         return results
 
-    def _encode(self, draft: Draft) -> Change:
-        return [self._operation(part) for part in draft]
-
-    def _operation(self, part: Save | Erase | Expect) -> Operation:
-        match part:
-            case Save(key, value, expect, lease):
-                over = self._mirror.entries.get(key) if expect else None
-                return Put(key, codec.encode(value, over.raw if over else None), expect, lease)
-            case Erase(key, expect):
-                return Delete(key, expect)
-            case Expect():
-                return part
+    async def _over(self, drafts: Sequence[Draft]) -> Mapping[str, bytes]:
+        """By key, the records to be replaced that hold more than we know. One that the mirror is yet to see is asked for: whoever
+        has read it from the store knows its revision, and we do not know its bytes."""
+        entries = self._mirror.entries
+        over, unseen = {}, []
+        for draft in drafts:
+            for part in draft:
+                if not isinstance(part, Save) or not part.expect:
+                    continue
+                entry = entries.get(part.key)
+                if entry is None or entry.revision < part.expect:
+                    unseen.append(part.key)
+                elif entry.has_more:
+                    over[part.key] = entry.raw
+        for record in await self._store.get(unseen) if unseen else ():
+            if record is not None and _has_more(self._mirror.keys.split(record.key)[0], record.value):
+                over[record.key] = record.value
+        return over
 
     def _report(self, key: str, reason: str) -> None:
         if self.rejected.get(key) != reason:
             log.error("%s cannot be written: %s", key, reason)
             self.rejected[key] = reason
 
-    def _enter(self, draft: Draft, change: Change, revision: int) -> None:
+    def _enter(self, draft: Draft, change: Change, revision: int, over: Mapping[str, bytes]) -> None:
         if self.rejected:
             self.rejected.pop(draft[0].key, None)
         for part, operation in zip(draft, change, strict=True):
             if isinstance(part, Save) and isinstance(operation, Put):
                 created = revision if part.expect == 0 else 0
-                self._mirror.enter(Record(part.key, operation.value, revision, created), part.value)
+                self._mirror.enter(Record(part.key, operation.value, revision, created), part.value, part.key in over)
             elif isinstance(part, Erase):
                 self._mirror.erase(part.key, revision)
+
+
+def _operation(part: Save | Erase | Expect, over: Mapping[str, bytes]) -> Operation:
+    match part:
+        case Save(key, value, expect, lease):
+            return Put(key, codec.encode(value, over.get(key)), expect, lease)
+        case Erase(key, expect):
+            return Delete(key, expect)
+        case Expect():
+            return part
+
+
+def _has_more(kind: str, raw: bytes) -> bool:
+    try:
+        return codec.read(kind, raw)[1]
+    except codec.Unreadable:
+        return False

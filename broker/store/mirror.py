@@ -31,6 +31,8 @@ class Entry:
     raw: bytes
     value: Any
     error: str = ""
+    has_more: bool = False
+    """Whether the bytes hold fields of a newer broker, which the value has not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +99,12 @@ class Mirror:
         if self._rewinds != rewinds:
             raise StoreUnavailable("the store was restored from a backup meanwhile")
 
-    def enter(self, record: Record, value: Any) -> None:
-        """An own write was acknowledged. `value` is what the bytes hold, so that they need no decoding."""
+    def enter(self, record: Record, value: Any, has_more: bool = False) -> None:
+        """An own write was acknowledged. `value` is what the bytes hold, so that they need no decoding; `has_more` as in
+        `Entry`."""
         if record.revision > self.revision:
             self._removed.pop(record.key, None)
-            self._put(record, value)
+            self._put(record, value, has_more)
 
     def erase(self, key: str, revision: int) -> None:
         """An own deletion was acknowledged."""
@@ -177,7 +180,7 @@ class Mirror:
             self._removed = {key: at for key, at in self._removed.items() if at > self.revision}
         self.settled()
 
-    def _put(self, record: Record, value: Any) -> None:
+    def _put(self, record: Record, value: Any, has_more: bool = False) -> None:
         old = self.entries.get(record.key)
         if old and old.revision >= record.revision:
             return
@@ -185,11 +188,12 @@ class Mirror:
         error = ""
         if value is None:
             try:
-                value = codec.decode(kind, record.value)
+                value, has_more = codec.read(kind, record.value)
             except (codec.Unreadable, KeyError) as unreadable:
                 error = str(unreadable)
                 log.error("record %s cannot be read and is left alone: %s", record.key, error)
-        entry = Entry(record.revision, record.created or (old.created if old else record.revision), record.value, value, error)
+        created = record.created or (old.created if old else record.revision)
+        entry = Entry(record.revision, created, record.value, value, error, has_more)
         self.entries[record.key] = entry
         if self._listener:
             self._listener.on_change(kind, names, entry)
