@@ -44,10 +44,11 @@ async def listening(handle):
     app.router.add_route("*", "/{path:.*}", handle)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    await runner.cleanup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
 
 
 @contextlib.asynccontextmanager
@@ -58,8 +59,10 @@ async def speaking(handle, folder, token="secret", **rest):
         given = {"url": url, "user": "u", "token": {"file": str(folder / "token")}, **rest}
         where = Site("ams", Engine("slurm"), (Pool("cpu", 2, Resources(4, 8)),), Storage(f"file://{folder}"))
         adapter = open_slurm(where, SlurmSettings.model_validate({"rest": given}), "fed")
-        yield adapter
-        await adapter.close()
+        try:
+            yield adapter
+        finally:
+            await adapter.close()
 
 
 @pytest.mark.parametrize(
