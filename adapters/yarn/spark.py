@@ -172,15 +172,18 @@ def _script(run: Run, spark: Spark, storage: PurePosixPath, settings: YarnSettin
     leave_clean = 'rm -rf -- "$fed_own"\n' if shared else ""
     is_fetched_jar = not is_python and "spark.yarn.user.jar" not in properties
     jar = f"printf 'spark.yarn.user.jar=local:%s\\n' \"$fed_file\" >> {PROPERTIES}\n" if is_fetched_jar else ""
-    return f"""{LEAVING}{ready_lines(run, storage, own)}{variable_lines(run)}export FED_TASK="$1"
-export SPARK_HOME={shlex.quote(site.home)} PYSPARK_PYTHON={shlex.quote(site.python)} SPARK_YARN_STAGING_DIR="$PWD/staging"
-[ -d "$SPARK_HOME/jars" ] || {LEAVE} {EndReason.START_FAILED} {shlex.quote(f"there is no Spark at {site.home}")}
+    return f"""{LEAVING}{ready_lines(run, storage, own)}export FED_TASK="$1"
+fed_home={shlex.quote(site.home)}
+[ -d "$fed_home/jars" ] || {LEAVE} {EndReason.START_FAILED} {shlex.quote(f"there is no Spark at {site.home}")}
 fed_java="${{JAVA_HOME:+$JAVA_HOME/bin/}}java"
-fed_path="${{HADOOP_CONF_DIR:+$HADOOP_CONF_DIR:}}$SPARK_HOME/jars/*"
+fed_path="${{HADOOP_CONF_DIR:+$HADOOP_CONF_DIR:}}$fed_home/jars/*"
 {fetch}printf %s {shlex.quote(properties_text(properties))} > {PROPERTIES}
 {jar}mkdir -p tmp
-"$fed_java" -server {shlex.join(options)} -Djava.io.tmpdir="$PWD/tmp" -cp "$fed_path" {MASTER} --class {main} \\
-    {"--primary-py-file" if is_python else "--jar"} "$fed_file"{arguments} --properties-file {PROPERTIES}
+(
+{variable_lines(run)}export SPARK_HOME="$fed_home" PYSPARK_PYTHON={shlex.quote(site.python)} SPARK_YARN_STAGING_DIR="$PWD/staging"
+exec "${{JAVA_HOME:+$JAVA_HOME/bin/}}java" -server {shlex.join(options)} -Djava.io.tmpdir="$PWD/tmp" -cp "$fed_path" \\
+    {MASTER} --class {main} {"--primary-py-file" if is_python else "--jar"} "$fed_file"{arguments} --properties-file {PROPERTIES}
+)
 fed_status=$?
 {leave_clean}exit $fed_status
 """

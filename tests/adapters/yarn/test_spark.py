@@ -70,6 +70,23 @@ def test_a_file_is_run_by_spark_s_own_master_with_the_driver_in_it(file, is_run_
     assert subprocess.run(["sh", "-n", "-c", order.task], check=False).returncode == 0
 
 
+def test_the_environment_of_a_run_is_that_of_its_driver_alone(tmp_path):
+    home, java, container = tmp_path / "spark", tmp_path / "java/bin/java", tmp_path / "container"
+    for folder in (home / "jars", java.parent, container, tmp_path / "apps"):
+        folder.mkdir(parents=True)
+    (tmp_path / "apps/count.py").touch()
+    java.write_text('#!/bin/sh\necho "$PATH $SPARK_HOME $FED_TASK"\nexit 3\n')
+    java.chmod(0o755)
+    settings = SETTINGS.model_copy(update={"spark": SITE_SPARK.model_copy(update={"home": str(home)})})
+    run = replace(RUN, env={"PATH": "/nowhere", "SPARK_HOME": "/mine"}, outputs={"counts": "out"})
+    words = ["sh", "-c", order_of(run, PurePosixPath(tmp_path), settings).task, "sh", "0"]
+    environment = {"PATH": "/usr/bin:/bin", "JAVA_HOME": str(java.parent.parent)}
+    done = subprocess.run(words, cwd=container, env=environment, capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (3, f"/nowhere {home} 0\n", "")
+    assert (container / "tmp").is_dir()
+    assert not (tmp_path / ".fed/spark" / run.name).exists()  # what its executors saw is removed by our own rm
+
+
 def test_an_executor_s_container_is_as_large_as_was_asked_for_heap_and_all():
     found = properties()
     # 2 GiB: 384 MiB beside the heap are more than a tenth
