@@ -51,7 +51,10 @@ async def errors_to_problems(request: web.Request, handler: Handler) -> web.Stre
     except web.HTTPException as error:
         if error.status < HTTPStatus.BAD_REQUEST:
             raise
-        return problem(FedError(f"{request.method} {request.path}: {error.reason}"), error.status)
+        told = problem(FedError(f"{request.method} {request.path}: {error.reason}"), error.status)
+        if isinstance(error, web.HTTPMethodNotAllowed):
+            told.headers["Allow"] = error.headers["Allow"]
+        return told
     except web.RequestPayloadError as error:
         return problem(FedError(f"{request.method} {request.path}: the body cannot be read: {error}"), HTTPStatus.BAD_REQUEST)
     except Exception:
