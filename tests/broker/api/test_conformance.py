@@ -10,8 +10,8 @@ EXAMPLES = 10
 """Drawn of each operation, beside those of its schema's edges."""
 LEAST_CASES = 400
 LEFT_OUT = "positive_data_acceptance,allow_header_conformance"
-"""A document cannot say all that a request must mean, as that a job's site is there. And /v1/jobs/cancel is a verb to POST, and to
-GET a job of that name."""
+"""A document cannot say all that a request must mean, as that a job's site is there. And /v1/jobs/cancel is a verb to POST, and
+to GET a job of that name."""
 
 ENDLESS = "/v1/events"
 """Left out: it ends when its reader leaves."""
