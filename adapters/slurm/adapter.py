@@ -125,7 +125,8 @@ class SlurmAdapter:
         jobs = self._ours(listing, names)
         live = {job.name for job in jobs if not codec.state_of(job).is_over}
         self._forgotten |= {job.identity for job in jobs if job.name not in live}
-        over = {name for name in names - live if codec.looks_like_ours(name, self._federation)}
+        unlisted = {name for name in names if codec.looks_like_ours(name, self._federation)} - {job.name for job in listing.jobs}
+        over = {job.name for job in jobs} - live | unlisted  # of a name that another federation's job has, nothing
         await self._files.clean({batch.own_directory(self._storage, name) for name in over}, seconds_left(deadline))
 
     async def logs(self, run: RunRef, task: int, offset: int, follow: bool) -> AsyncIterator[bytes]:

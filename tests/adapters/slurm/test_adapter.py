@@ -30,9 +30,11 @@ class Lists:
 async def test_what_a_run_left_is_removed_though_slurm_lists_it_no_more(tmp_path):
     # as of a run that was found in accounting alone
     site = Site("ams", Engine("slurm"), (Pool("cpu", 1, Resources(4, 8)),), Storage(f"file://{tmp_path}"))
-    runs = Lists(Job("1", "fed-runs-a1", "u", ("RUNNING",), comment="fed fed cpu"))
+    # and "fed-b", whose names look like ours, shares our user
+    theirs = Job("2", "fed-b-a1", "u", ("RUNNING",), comment="fed fed-b cpu")
+    runs = Lists(Job("1", "fed-runs-a1", "u", ("RUNNING",), comment="fed fed cpu"), theirs)
     adapter = SlurmAdapter(runs, files_of(site, SETTINGS), site, SETTINGS, "fed")
-    left = {name: tmp_path / ".fed/runs" / name for name in ("fed-past-a1", "fed-runs-a1", "other-past-a1")}
+    left = {name: tmp_path / ".fed/runs" / name for name in ("fed-past-a1", "fed-runs-a1", "fed-b-a1", "other-past-a1")}
     for folder in left.values():
         (folder / "work").mkdir(parents=True)
         (folder / "ended").write_text("1 0 1 2\n")
@@ -42,5 +44,6 @@ async def test_what_a_run_left_is_removed_though_slurm_lists_it_no_more(tmp_path
     assert {name: sorted(path.name for path in folder.iterdir()) for name, folder in left.items()} == {
         "fed-past-a1": ["ended"],
         "fed-runs-a1": ["ended", "work"],
+        "fed-b-a1": ["ended", "work"],
         "other-past-a1": ["ended", "work"],
     }
