@@ -222,7 +222,7 @@ def _plan_process(stack: AsyncExitStack, metrics: Metrics, loops: dict[str, Loop
 def _members(context: Context, store: Store, url: str, planner: Planner, registry: Registry) -> Members:
     """What rights bring with them, and who holds them: each knows the other."""
     me = Member(f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}", url, _version(), FORMATS, context.clock.now())
-    loops = {"planner": planner.run, "drains": Drains(context).run, "housekeeping": Housekeeping(context).run}
+    loops = {"planner": planner.run, "drains": Drains(context).run, "housekeeping": Housekeeping(context, store).run}
     duties = Duties(context, loops, registry)
     ttl_s = context.settings.lease_ttl_s
     members = Members(me, store, context.world, context.ledger, context.clock, ttl_s, duties.gain, duties.lose)

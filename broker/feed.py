@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from broker.world import Job, World
 
@@ -41,7 +42,8 @@ class Feed:
         first = self._ring[0].number if self._ring else self._number + 1
         if number + 1 < first:
             return None
-        return iter([change for change in self._ring if change.number > number] if number < self._number else [])
+        later = islice(reversed(self._ring), max(self._number - number, 0))  # numbers follow each other
+        return reversed(list(later))
 
     def number_of(self, revision: int) -> int | None:
         """After which change somebody goes on who knows all up to a revision; None where it is too long ago."""

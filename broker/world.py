@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from broker.ids import Ids
 from broker.jobs.model import JobSpec, JobState, Phase, Shape, Wish, shape_of
 from broker.records import Audit, Booking, LinkStatus, Member, Pause, Restore, SiteStatus, Submission, Tenant, Unresolved
 from broker.signals import Signals
@@ -42,6 +43,9 @@ class Job:
         return self.wish.cancel is not None or is_stopped
 
 
+Sort = tuple[str, ...]
+"""`("tenant", T)`, `("label", NAME, VALUE)` or `("site", S)`."""
+
 JobWatcher = Callable[[Job | None, Job | None], None]
 """Told of each change of a job: as it was and as it is; None for one that is not there."""
 
@@ -73,12 +77,16 @@ class World:
         self.audit: dict[str, Audit] = {}
         """By id; ids sort by time."""
         self.jobs: dict[str, Job] = {}
+        self.specs: dict[str, None] = {}
+        """Hashes of the specs that are records of their own."""
         self.frozen: dict[str, str] = {}
         """Jobs with a record that cannot be read, and why: nobody works them."""
         self.names: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
         """Job ids by tenant and name; ids sort by age."""
-        self.ids: list[str] = []
-        """All job ids, the oldest first."""
+        self.ids = Ids()
+        """All jobs."""
+        self.sorts: dict[Sort, Ids] = {}
+        """The jobs of a tenant, with a label, or last placed at a site; no sort is empty."""
         self.by_phase: dict[Phase, dict[str, None]] = {phase: {} for phase in Phase}
         self.job_watchers: list[JobWatcher] = []
         self.finished: dict[str, float] = {}
@@ -152,16 +160,27 @@ class World:
             self._unindex(old)
         self._rebuild(job)
         new = self.jobs.get(job)
-        if (old is None) != (new is None):
-            self._count_in(job, new is not None)
+        self._sort_in(job, old, new)
         for watch in self.job_watchers:
             watch(old, new)
 
-    def _count_in(self, job: str, is_new: bool) -> None:
-        if is_new:
-            insort(self.ids, job)
-        else:
-            del self.ids[bisect_left(self.ids, job)]
+    def _sort_in(self, job: str, old: Job | None, new: Job | None) -> None:
+        """Most changes are of a state, and cost nothing here: a wish has tenant and labels, and attempts seldom change site."""
+        if old is None or new is None:
+            (self.ids.discard if new is None else self.ids.add)(job)
+        if old is None or new is None or old.wish is not new.wish:
+            self._sort_anew(job, _of_wish(old), _of_wish(new))
+        was, now = _last_site(old), _last_site(new)
+        if was != now:
+            self._sort_anew(job, {("site", was)} if was else set(), {("site", now)} if now else set())
+
+    def _sort_anew(self, job: str, was: set[Sort], now: set[Sort]) -> None:
+        for sort in was - now:
+            self.sorts[sort].discard(job)
+            if not self.sorts[sort]:
+                del self.sorts[sort]
+        for sort in now - was:
+            self.sorts.setdefault(sort, Ids()).add(job)
 
     def _rebuild(self, job: str) -> None:
         self.frozen.pop(job, None)
@@ -242,6 +261,10 @@ class World:
             del self._queue[shape]
 
     def _on_spec(self, names: tuple[str, ...], entry: Entry | None) -> None:
+        if entry is None:
+            self.specs.pop(names[0], None)
+        else:
+            self.specs[names[0]] = None
         waiting = [job for job, why in self.frozen.items() if why == "its spec is missing"]
         for job in waiting if entry else ():
             self._on_job(job)
@@ -310,6 +333,14 @@ _HANDLERS = {
     kinds.PAUSE: World._on_pause,
     kinds.AUDIT: World._on_audit,
 }
+
+
+def _of_wish(job: Job | None) -> set[Sort]:
+    return {("tenant", job.wish.tenant), *(("label", *label) for label in job.wish.labels.items())} if job else set()
+
+
+def _last_site(job: Job | None) -> str | None:
+    return job.state.attempts[-1].site if job and job.state.attempts else None
 
 
 def _keep(table: dict[Any, Any], name: Any, entry: Entry | None) -> None:

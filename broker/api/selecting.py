@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import takewhile
 
 from aiohttp import web
 
 from broker.api.auth import tenant_asked
 from broker.documents.fields import LABEL_NAME, LABEL_VALUE
 from broker.errors import Fault, Invalid
-from broker.jobs.model import Phase
+from broker.ids import Ids
+from broker.jobs.model import DEFAULT_TENANT, Phase
 from broker.world import Job, World
 
 FILTERS = ("phase", "site", "tenant", "name", "label", "since")
-FEW = 0.1
-"""Below this share of all jobs those of the phases asked for are sorted, rather than all looked through."""
+FEW = 2
+"""Where so many times as many are to be looked through as are in the phases asked for, those are sorted instead."""
+ID_STEP_S = 0.001
+"""Ids sort by time in steps of so much."""
+NONE = Ids()
 
 Term = tuple[str, str, str]
 """Label, operator (`=`, `!=`, `has`, `lacks`) and value."""
@@ -74,18 +77,40 @@ def narrowed(request: web.Request, selector: Selector) -> Selector:
 
 
 def newest(world: World, selector: Selector, before: str | None = None) -> Iterator[Job]:
-    """The jobs that are meant, newest first; only those older than `before`."""
-    wanted = [world.by_phase[phase] for phase in selector.phases]
-    if selector.phases and sum(map(len, wanted)) < FEW * len(world.ids):
-        ids: Iterator[str] = iter(sorted((job for at in wanted for job in at if before is None or job < before), reverse=True))
-    elif selector.tenant and selector.name:
-        named = world.names.get((selector.tenant, selector.name), {})
-        ids = iter(sorted((job for job in named if before is None or job < before), reverse=True))
+    """The jobs that are meant, newest first; only those older than `before`. Looked through are the fewest that the world has
+    sorted apart and that are sure to hold them all."""
+    fewest = min(_apart(world, selector), key=len)
+    of_phases = [world.by_phase[phase] for phase in selector.phases]
+    if of_phases and FEW * sum(map(len, of_phases)) < len(fewest):
+        ids: Iterator[str] = iter(sorted((job for at in of_phases for job in at if before is None or job < before), reverse=True))
     else:
-        ids = reversed(world.ids)
-        if before is not None:
-            ids = islice(reversed(world.ids), len(world.ids) - bisect_left(world.ids, before), None)
-    return (world.jobs[job] for job in ids if selector.takes(world.jobs[job]))
+        ids = fewest.newest(before)
+    found: Iterator[Job] = (world.jobs[job] for job in ids)
+    if selector.since:
+        found = takewhile(lambda job: job.wish.created_at > selector.since - ID_STEP_S, found)
+    return filter(selector.takes, found)
+
+
+def _apart(world: World, selector: Selector) -> Iterator[Ids]:
+    """All jobs, and for each filter those of its value."""
+    yield world.ids
+    if selector.tenant:
+        yield world.sorts.get(("tenant", selector.tenant), NONE)
+    if selector.site:
+        yield world.sorts.get(("site", selector.site), NONE)
+    for name, operator, value in selector.labels:
+        if operator == "=":
+            yield world.sorts.get(("label", name, value), NONE)
+    if selector.name:
+        yield _named(world, selector)
+
+
+def _named(world: World, selector: Selector) -> Ids:
+    found = Ids()
+    for tenant in [selector.tenant] if selector.tenant else {DEFAULT_TENANT, *world.tenants}:
+        for job in world.names.get((tenant, selector.name), ()):
+            found.add(job)
+    return found
 
 
 def _holds(term: Term, labels: Mapping[str, str]) -> bool:

@@ -45,7 +45,7 @@ def check_tenant_unused(world: World, tenant: str) -> None:
     """Raise InConflict while a tenant has jobs or datasets."""
     if tenant == DEFAULT_TENANT:
         return
-    jobs = [job.id for job in world.jobs.values() if job.wish.tenant == tenant]
+    jobs = list(world.sorts.get(("tenant", tenant), ()))
     _refuse_jobs(f"tenant {tenant}", "belong to it", jobs, "finished ones go after `keep_finished`")
     datasets = [str(dataset) for dataset in world.datasets if dataset.tenant == tenant]
     if datasets:

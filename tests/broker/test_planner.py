@@ -19,7 +19,7 @@ from broker.plan_process import PlanProcess, plan_here
 from broker.planner import Planner
 from broker.records import Health, Holder, SiteStatus, Submission
 from broker.store import keys as kinds
-from broker.store.base import Fence, Fenced, Saved
+from broker.store.base import Compacted, Fence, Fenced, Saved
 from broker.store.keys import Keys
 from broker.store.ledger import Erase, Ledger, Save
 from broker.store.memory import MemoryServer, MemoryStore
@@ -39,7 +39,7 @@ class Leader:
     def __init__(self, **settings):
         self.clock = MovableClock()
         self.server = MemoryServer(self.clock)
-        store = MemoryStore(self.server)
+        self.store = store = MemoryStore(self.server)
         mirror = Mirror(store, KEYS, self.clock)
         self.world = World(mirror)
         self.context = Context(Settings(**settings), self.clock, self.world, Ledger(store, mirror), Metrics())
@@ -348,14 +348,29 @@ async def test_finished_jobs_go_by_age_and_by_count():
     ages = (4000, 3000, 2000, 1000, 0)
     for name, age in zip(names, ages, strict=True):
         await leader.save((state_key(name), JobState(name, Phase.CANCELLED, finished_at=leader.clock.now() - age)))
-    await Housekeeping(leader.context).turn(leader.right)
+    await Housekeeping(leader.context, leader.store).turn(leader.right)
     assert sorted(leader.world.jobs) == names[2:]
     assert leader.server.get([wish_key(names[0]), state_key(names[0])]) == [None, None]
 
 
+async def test_the_store_forgets_what_is_further_back_than_the_settings_say():
+    leader = Leader(keep_history_revisions=10)
+    await leader.lead()
+    for number in range(20):
+        await leader.jobs(1, first=number)
+    newest = leader.server.revision
+    mirror = asyncio.ensure_future(leader.world.mirror.run())
+    await leader.world.mirror.reached(newest)
+    await Housekeeping(leader.context, leader.store).turn(leader.right)
+    mirror.cancel()
+    with pytest.raises(Compacted):
+        await anext(leader.store.watch(KEYS.prefix, newest - 11))
+    assert (await anext(leader.store.watch(KEYS.prefix, newest - 10))).revision == newest - 11
+
+
 async def test_a_spec_without_jobs_goes_after_a_while_unless_it_was_written_anew(leader):
     spec = KEYS.of(kinds.SPECS, "abc")
-    keeping = Housekeeping(leader.context)
+    keeping = Housekeeping(leader.context, leader.store)
     for _ in range(2):
         await leader.save((spec, JobSpec("default")))
         await keeping.turn(leader.right)
@@ -372,5 +387,5 @@ async def test_an_idempotency_key_is_kept_for_a_day(leader):
     await leader.save((key, Submission("default", "k", "hash", "seed", 1, leader.clock.now())))
     for hours, is_there in ((23.9, True), (0.2, False)):
         leader.clock.time += hours * 3600
-        await Housekeeping(leader.context).turn(leader.right)
+        await Housekeeping(leader.context, leader.store).turn(leader.right)
         assert bool(leader.world.submissions) is is_there

@@ -98,7 +98,8 @@ async def live(
     context = Context(SETTINGS, clock, world, Ledger(store, mirror), life.metrics)
     registry = parts.registry(context, store, open_site, storages, storages, storages, chance)
     planner = parts.planner(context)
-    loops_of_leader = {"planner": planner.run, "drains": Drains(context).run, "housekeeping": Housekeeping(context).run}
+    keeping = Housekeeping(context, store)
+    loops_of_leader = {"planner": planner.run, "drains": Drains(context).run, "housekeeping": keeping.run}
     duties = Duties(context, loops_of_leader, registry)
     me = Member(life.process.name, "", "simulated", FORMATS, clock.now())
     members = parts.members(me, store, world, context.ledger, clock, SETTINGS.lease_ttl_s, duties.gain, duties.lose)
