@@ -14,7 +14,7 @@ from broker.store.ledger import Draft, Erase
 
 log = logging.getLogger(__name__)
 
-INTERVAL_S = 60.0
+INTERVAL_S = 20.0
 BATCH = 500
 """Deletions at a time."""
 KEEP_SUBMISSIONS_S = 24 * 3600.0
