@@ -9,11 +9,12 @@ from broker.errors import NotFound
 from broker.plain import PlainClient
 
 
-@pytest.fixture
-def plain(url, tmp_path):
+@pytest.fixture(scope="module")
+def plain(url, tmp_path_factory):
+    """One site for all tests: put anew with other storage, its twin would be opened anew and know no run."""
     with PlainClient(url) as client:
         pool = {"name": "cpu", "nodes": 1, "per_node": {"cpus": 4, "memory_gib": 8}}
-        storage = {"url": f"file://{tmp_path}"}
+        storage = {"url": f"file://{tmp_path_factory.mktemp('plain')}"}
         client.put("sites", "plain", {"name": "plain", "engine": {"kind": "process"}, "pools": [pool], "storage": storage})
         yield client
 
