@@ -31,6 +31,13 @@ WIDE: Mapping[str, tuple[str, ...]] = {
 }
 """With `-o wide`, where there is more to tell."""
 
+SPARE: Mapping[str, tuple[str, ...]] = {
+    "sites": ("storage", "pools", "fabric", "owner", "region", "kind", "jobs", "admission"),
+    "links": ("measured_gbps",),
+    "jobs": ("attempt", "tenant", "created_at", "finished_at", "exit_code", "id"),
+}
+"""What a narrow terminal goes without, first what is missed least."""
+
 ORDER = ("tenants", "sites", "links", "datasets")
 """What is applied first, since what follows refers to it."""
 
@@ -82,7 +89,7 @@ def get(
     items = answer["items"] if name is None else [answer]
 
     def table(columns: tuple[str, ...]) -> None:
-        print_table(columns, [[_of(item, column) for column in columns] for item in items])
+        print_table(columns, [[_of(item, column) for column in columns] for item in items], SPARE.get(plural, ()))
 
     show(answer, output, lambda _: table(KINDS[plural]), lambda _: table(WIDE.get(plural, KINDS[plural])))
 
@@ -184,7 +191,9 @@ def print_health(answer: Json) -> None:
     """Sites as a table, then store and brokers."""
     columns = ("name", "health", "takes_jobs", "admission", "since", "owner", "jobs", "reason")
     rows = [[ago(site["since"]) if column == "since" else site[column] for column in columns] for site in answer["sites"]]
-    print_table(columns, rows)
+    print_table(columns, rows, ("owner", "since", "jobs", "takes_jobs"))
+    if not answer["sites"]:
+        print("no sites yet: `fed apply -f FILE` declares them")
     store = answer["store"]
     size, quota = ((store[name] or 0) / 2**20 for name in ("size_bytes", "quota_bytes"))
     state = store["reason"] or ("takes new jobs" if store["takes_new_jobs"] else "takes no new jobs")

@@ -200,13 +200,19 @@ def download(
         print(to / name)
 
 
-COLUMNS = ("id", "name", "phase", "site", "attempt", "wait_s", "staging_s", "run_s", "money", "carbon_kg", "reason")
-WIDE = (*COLUMNS[:2], "tenant", *COLUMNS[2:4], "pool", "native_id", *COLUMNS[4:8], "created_at", "exit_code", *COLUMNS[8:])
+COLUMNS = ("id", "name", "phase", "site", "age", "attempt", "wait_s", "staging_s", "run_s", "money", "carbon_kg", "reason")
+WIDE = (*COLUMNS[:2], "tenant", *COLUMNS[2:4], "pool", "native_id", *COLUMNS[4:9], "exit_code", *COLUMNS[9:])
+SPARE = (
+    *("native_id", "pool", "staging_s", "carbon_kg", "money", "exit_code", "attempt", "tenant"),
+    *("wait_s", "run_s", "age", "id", "site"),
+)
+"""What a narrow terminal goes without, first what is missed least."""
 
 
 def print_jobs(answer: Json, columns: Sequence[str] = COLUMNS) -> None:
     """Jobs as a table."""
-    print_table(columns, [[_of(job, column) for column in columns] for job in answer["items"]])
+    rows = [[_of(job, column) for column in columns] for job in answer["items"]]
+    print_table(columns, rows, SPARE, short=columns is COLUMNS)
     if answer.get("next"):
         print(f"more: --cursor {answer['next']}")
 
@@ -217,8 +223,12 @@ def _of(job: Json, column: str) -> object:
             return (job.get("cost") or {}).get(column)
         case "pool" | "native_id":
             return job["attempts"][-1][column] if job["attempts"] else None
-        case "created_at":
-            return ago(job[column])
+        case "age":
+            return ago(job["created_at"])
+        case "wait_s" | "staging_s" | "run_s":
+            return None if job.get(column) is None else f"{job[column]:.1f}"
+        case "reason" if job.get("is_cancel_asked") and job["phase"] not in ("succeeded", "failed", "cancelled"):
+            return "is being cancelled"
     return job.get(column)
 
 

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+GAP = 2
+"""Characters between columns."""
+LEAST, LEAST_CUT = 24, 12
+"""Characters that a column of words should have before others go for its sake: folded, and cut off."""
+
 
 class Format(StrEnum):
     """How to print."""
@@ -83,19 +88,43 @@ def name_of(item: Mapping[str, Any]) -> str:
     return f"{item['name']}@{item['version']}" if "checksum" in item else str(item.get("name", ""))
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Columns as wide as what they hold; on a terminal the text is wrapped, elsewhere a row is a line."""
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], spare: Sequence[str] = (), short: bool = False) -> None:
+    """Columns as wide as what they hold; where no terminal is, a row is a line with all there is. On one that is too narrow
+    columns go, the first of `spare` first; then the last is folded or, with `short`, cut off, so that a row is a line."""
     from rich.console import Console
     from rich.table import Table
 
+    cells = [[cell(each) for each in row] for row in rows]
     is_terminal = sys.stdout.isatty()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, no_wrap=not is_terminal, overflow="fold")
-    for row in rows:
-        table.add_row(*(cell(each) for each in row))
     console = Console(width=None if is_terminal else 1_000, highlight=False, markup=False, soft_wrap=not is_terminal)
+    widths = [max(len(column), *(len(row[number]) for row in cells), 0) for number, column in enumerate(columns)]
+    least = min(widths[-1], LEAST_CUT if short else LEAST)
+    kept = _fitting(columns, widths, spare, console.width - least) if is_terminal else range(len(columns))
+    left = console.width - sum(widths[number] + GAP for number in kept[:-1])
+    fits = left >= least
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number in kept[:-1]:
+        table.add_column(columns[number], no_wrap=not is_terminal, overflow="fold", min_width=widths[number] if fits else None)
+    is_cut = short and fits
+    table.add_column(
+        columns[-1],
+        no_wrap=not is_terminal or is_cut,
+        overflow="ellipsis" if is_cut else "fold",
+        max_width=left if fits else None,
+    )
+    for row in cells:
+        table.add_row(*(row[number] for number in kept))
     console.print(table)
+
+
+def _fitting(columns: Sequence[str], widths: Sequence[int], spare: Sequence[str], room: int) -> Sequence[int]:
+    """The columns that are shown: of `spare` as many go as it takes until all but the last find room."""
+    kept = list(range(len(columns)))
+    for name in (name for name in spare if name in columns):
+        if sum(widths[number] + GAP for number in kept[:-1]) <= room:
+            break
+        kept.remove(columns.index(name))
+    return kept
 
 
 def ago(at: float | None) -> str:
