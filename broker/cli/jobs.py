@@ -1,4 +1,4 @@
-"""Verbs on jobs that are there, and plans: plan, jobs, why, logs, cancel, wait, download."""
+"""Verbs on jobs that are there: jobs, why, logs, cancel, wait, download."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from broker.cli.planning import print_why
 from broker.cli.session import Format, Output, Session, ago, clock_time, print_table, show
-from broker.cli.submitting import bodies_of
-from broker.cli.waiting import JOB_FAILED
+from broker.cli.waiting import JOB_FAILED, copy_logs
 from broker.errors import InConflict, Invalid
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 TIMED_OUT = 6
 
-File = Annotated[Path, typer.Option("--file", "-f", help="Jobs as YAML documents; - for standard input.")]
 Label = Annotated[str | None, typer.Option("--label", "-l", help="Only those with such labels: a=b,c!=d,e,!f.")]
 OneJob = Annotated[str | None, typer.Argument(metavar="ID", help="A job's id, or a name that only it has.")]
 Phases = Annotated[str | None, typer.Option("--phase", help="Those in these phases, with commas between.")]
@@ -29,19 +28,6 @@ JobName = Annotated[str | None, typer.Option("--name", help="Those of this name.
 Since = Annotated[str | None, typer.Option("--since", help="Younger ones: epoch seconds, or 2026-01-31T08:00:00Z.")]
 Everything = Annotated[bool, typer.Option("--all", help="Every job.")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="A job's id, or a name that only it has.")]
-
-
-def plan(context: typer.Context, file: File, output: Output = Format.TABLE) -> None:
-    """Show where jobs would go, and why; nothing is stored."""
-    session: Session = context.obj
-    bodies = bodies_of(file)
-
-    async def ask(client: Client) -> list[Json]:
-        return [{"name": body["name"], **await client.plan(body)} for body in bodies]
-
-    answers = session.run(ask)
-    answer = answers[0] if len(answers) == 1 else {"items": answers, "next": None}
-    show(answer, output, lambda _: _print_plans(answers))
 
 
 def list_jobs(
@@ -103,13 +89,7 @@ def logs(
 ) -> None:
     """Print what a task wrote."""
     session: Session = context.obj
-
-    async def copy(client: Client) -> None:
-        async for chunk in client.logs(job, task, attempt, follow=follow, tail=tail):
-            sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
-
-    session.run(copy)
+    session.run(lambda client: copy_logs(client.logs(job, task, attempt, follow=follow, tail=tail)))
 
 
 def _asking(verb: str, words: str) -> Callable[..., None]:
@@ -239,23 +219,3 @@ async def print_changes(client: Client, narrow: Mapping[str, str | None]) -> Non
             print("some changes were missed: see `fed jobs`", file=sys.stderr)
             continue
         print(" ".join(str(event[name]) for name in ("job", "name", "phase", "site", "reason") if event[name]), flush=True)
-
-
-def _print_plans(answers: list[Json]) -> None:
-    for each in answers:
-        print_why(each)
-
-
-def print_why(answer: Json) -> None:
-    """What was decided or stands in the way, one site a line."""
-    print(" ".join(str(answer[name]) for name in ("job", "name", "phase", "site") if answer.get(name)))
-    for attempt in answer.get("attempts", ()):
-        print(f"  attempt {attempt['number']} at {attempt['site']}:")
-        for line in attempt["lines"]:
-            print(f"    {line}")
-    for verdict in answer["verdicts"]:
-        print(f"  {verdict['text']}")
-    if answer["reason"]:
-        print(f"  {answer['reason']}")
-    for help_ in answer["help"]:
-        print(f"  would help: {help_}")

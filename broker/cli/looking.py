@@ -9,7 +9,7 @@ import typer
 
 from broker.cli.drawing import dot_of, svg_of
 from broker.cli.federation import kind_of, print_health
-from broker.cli.jobs import print_why
+from broker.cli.planning import print_why
 from broker.cli.session import Format, Output, Session, print_table, show
 from broker.errors import Invalid
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from broker.cli import backup, doctor, federation, jobs, looking, operating, submitting, tokens, up
+from broker.cli import backup, doctor, federation, jobs, looking, operating, planning, submitting, tokens, up
 from broker.cli.session import Session
 from broker.errors import FedError, Invalid, NoAnswer, NotFound, Unavailable
 
@@ -36,7 +36,7 @@ VERBS: tuple[Callable[..., None], ...] = (
     backup.restore,
     federation.cordon,
     federation.uncordon,
-    jobs.plan,
+    planning.plan,
     jobs.why,
     jobs.logs,
     jobs.events,

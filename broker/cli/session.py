@@ -59,7 +59,9 @@ def text_of(file: Path) -> str:
     """What a file holds; `-` is standard input. Raises Invalid."""
     try:
         return sys.stdin.read() if str(file) == "-" else file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise Invalid(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise Invalid(f"{file}: {error}") from error
 
 

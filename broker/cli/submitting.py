@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
+from broker.cli.options import fields_of, merged, variables
+from broker.cli.planning import show_plans
+from broker.cli.scripts import bodies_of, has_foreign_lines, scripted
 from broker.cli.session import Format, Output, Session, print_table, show, text_of
-from broker.cli.waiting import exit_code_of, wait_for_all
+from broker.cli.waiting import exit_code_of, follow_to_its_end, wait_for_all
 from broker.errors import Fault, Invalid
 
 if TYPE_CHECKING:
@@ -25,8 +26,12 @@ BULK = 500
 MOST_COPIES = 100_000
 MOST_TOLD = 20
 """Of jobs that did not succeed, each with its reason."""
-DIRECTIVE = re.compile(r"#FED(?:[ \t](.*))?")
 COMMAND = "fed.command"
+INDEX = "{index}"
+FOREIGN_WORDS = (
+    "what another scheduler reads in it says nothing here: write lines such as `#FED cpus: 2`, `#FED memory: 4G`, "
+    "`#FED gpus: a100:1`, `#FED walltime: 10m`; an array is `--count 8 --env N={index}`"
+)
 
 
 class CommandAfterDashes(TyperCommand):
@@ -49,17 +54,19 @@ def submit(
     tenant: Annotated[str | None, typer.Option(help="Whose job.")] = None,
     tasks: Annotated[int | None, typer.Option(help="How many at once, all at one site.")] = None,
     cpus: Annotated[float | None, typer.Option(help="Per task.")] = None,
-    memory: Annotated[float | None, typer.Option(help="GiB per task.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Per task: GiB, or such as 512M.")] = None,
     gpus: Annotated[str | None, typer.Option(help="Per task: a number, or TYPE:NUMBER.")] = None,
     input_: Annotated[list[str] | None, typer.Option("--input", help="A dataset to read; may be repeated.")] = None,
     output_: Annotated[list[str] | None, typer.Option("--save", help="A dataset that it makes; may be repeated.")] = None,
-    env: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; may be repeated.")] = None,
+    env: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; may be repeated; {index} is the --count's.")] = None,
     walltime: Annotated[str | None, typer.Option(help="Killed after that, such as 10m.")] = None,
     objective: Annotated[str | None, typer.Option(help="fastest, cheapest or greenest.")] = None,
     site: Annotated[list[str] | None, typer.Option(help="Only there; may be repeated.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Any field of a job, such as `max_wait: 2h`.")] = None,
     count: Annotated[int, typer.Option(min=1, max=MOST_COPIES, help="So many of each.")] = 1,
     wait: Annotated[bool, typer.Option("--wait", help="Until all are over; the exit code is the job's.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Of one job: print what it writes, and wait for its end.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show where it would go, as `fed plan`; nothing is made.")] = False,
     idempotency_key: Annotated[str | None, typer.Option(help="The same key makes the same jobs, however often sent.")] = None,
     output: Output = Format.TABLE,
 ) -> None:
@@ -68,68 +75,43 @@ def submit(
     if idempotency_key is not None and not (idempotency_key and idempotency_key.isascii() and idempotency_key.isprintable()):
         raise Invalid(faults=[Fault("--idempotency-key", "use printable ASCII characters, at least one")])
     command = context.meta.get(COMMAND)
-    given = {
-        "name": name,
-        "tenant": tenant,
-        "tasks": tasks,
-        "resources": _resources(cpus, memory, gpus),
-        "inputs": [{"dataset": each} for each in input_ or ()],
-        "outputs": [{"dataset": each} for each in output_ or ()],
-        "env": dict(_pair(each) for each in env or ()),
-        "walltime": walltime,
-        "objective": objective,
-        "sites": {"require": {"site": site}} if site else None,
-        **_fields(set_ or ()),
-    }
-    asked = {field: value for field, value in given.items() if value not in (None, [], {})}
-    bodies = copies(_asked(script, file, command, asked), count)
+    short = {"cpus": cpus, "memory": memory, "gpus": gpus, "input": input_, "save": output_, "site": site}
+    plain: Json = {"name": name, "tenant": tenant, "tasks": tasks, "walltime": walltime, "objective": objective}
+    asked = {field: value for field, value in plain.items() if value is not None} | fields_of(short, "--") | variables(env or ())
+    whole = _fields(set_ or ())
+    bodies = copies([{**body, **whole} for body in _asked(script, file, command, asked)], count)
+    if follow and len(bodies) != 1:
+        raise Invalid(faults=[Fault("--follow", f"these are {len(bodies)} jobs: it follows one; use --wait")])
+    if dry_run:
+        show_plans(session, bodies, output)
+        return
     answers = session.run(lambda client: _send(client, bodies, idempotency_key))
     for warning in [warning for answer in answers for warning in answer.get("warnings", ())]:
         print(f"fed: warning: {warning}", file=sys.stderr)
     items = [item for answer in answers for item in answer.get("items", [answer])]
     answer = answers[0] if len(bodies) == 1 else {"items": items, "next": None}
-    show(answer, output, lambda _: print_table(("id", "name", "phase"), [(e["id"], e["name"], e["phase"]) for e in items]))
-    if wait:
-        over = wait_for_all(session, [item["id"] for item in items])
+    if follow:
+        print(f"fed: {answer['id']} {answer['name']}", file=sys.stderr)
+    else:
+        show(answer, output, lambda _: print_table(("id", "name", "phase"), [(e["id"], e["name"], e["phase"]) for e in items]))
+    if wait or follow:
+        over = _ends(session, [item["id"] for item in items], follow)
         _tell_failed([job for job in over if job["phase"] != "succeeded"])
         raise typer.Exit(exit_code_of(over))
 
 
-def bodies_of(file: Path) -> list[Json]:
-    """The jobs of a file of documents. Raises Invalid, before anything is sent."""
-    from broker.documents import parse_documents
-
-    documents = parse_documents(text_of(file), default_kind="Job")
-    strangers = [document for document in documents if document.kind != "Job"]
-    if strangers:
-        raise Invalid(faults=[Fault("kind", "use `fed apply` for what is no job", each.number, each.line) for each in strangers])
-    if not documents:
-        raise Invalid(f"{file}: holds no job")
-    return [dict(document.plain) for document in documents]
-
-
-def scripted(text: str, name: str, over: Mapping[str, Any]) -> Json:
-    """The job of a script: its `#FED` lines up to the first command are one YAML mapping, and faults name their lines. What
-    `over` says is stronger. Raises Invalid."""
-    from broker.documents import parse_documents
-
-    lines = []
-    for line in text.splitlines():
-        found = DIRECTIVE.fullmatch(line)
-        if not found and line.strip() and not line.startswith("#"):
-            break
-        lines.append((found[1] or "") if found else "")
-    said = {line.partition(":")[0].strip() for line in lines}
-    lines += [f"{field}: {json.dumps(value)}" for field, value in {"name": name, "script": text}.items() if field not in said]
-    body = dict(parse_documents("\n".join(lines), default_kind="Job")[0].plain)
-    return {**body, **over}
-
-
 def copies(bodies: Sequence[Json], count: int) -> list[Json]:
-    """So many of each; their names are told apart by a number."""
+    """So many of each; their names are told apart by a number, which their variables may hold as `{index}`."""
     if count == 1:
         return list(bodies)
-    return [{**body, "name": f"{body['name']}-{number}"} for body in bodies for number in range(1, count + 1)]
+    return [_copy(body, number) for body in bodies for number in range(1, count + 1)]
+
+
+def _copy(body: Json, number: int) -> Json:
+    named = {**body, "name": f"{body['name']}-{number}"}
+    if not isinstance(env := body.get("env"), dict):
+        return named
+    return {**named, "env": {name: value.replace(INDEX, str(number)) for name, value in env.items()}}
 
 
 def _asked(script: Path | None, file: Path | None, command: Sequence[str] | None, over: Json) -> list[Json]:
@@ -138,12 +120,25 @@ def _asked(script: Path | None, file: Path | None, command: Sequence[str] | None
     if len(ways) != 1:
         raise Invalid("what is to be run? Give one of `-f FILE`, a script, and `-- COMMAND`")
     if file is not None:
-        return [{**body, **over} for body in bodies_of(file)]
+        return [merged(body, over) for body in bodies_of(file)]
     if script is not None:
-        return [scripted(text_of(script), _name_from(script.stem), over)]
+        text = text_of(script)
+        if has_foreign_lines(text):
+            print(f"fed: warning: {script}: {FOREIGN_WORDS}", file=sys.stderr)
+        return [scripted(text, _name_from(script.stem), over)]
     if not command:
         raise Invalid("--: name a program behind it")
     return [{"name": _name_from(Path(command[0]).stem), "command": list(command), **over}]
+
+
+def _ends(session: Session, jobs: Sequence[str], follow: bool) -> list[Json]:
+    """The jobs once all are over; who stops waiting is told that they go on."""
+    try:
+        return [follow_to_its_end(session, jobs[0])] if follow else wait_for_all(session, jobs)
+    except KeyboardInterrupt:
+        what = f"{jobs[0]} goes on: `fed cancel {jobs[0]}` ends it" if len(jobs) == 1 else f"these {len(jobs)} jobs go on"
+        print(f"\nfed: {what}", file=sys.stderr)
+        raise
 
 
 def _tell_failed(jobs: Sequence[Json]) -> None:
@@ -155,26 +150,6 @@ def _tell_failed(jobs: Sequence[Json]) -> None:
 
 def _name_from(word: str) -> str:
     return re.sub(r"[^a-z0-9-]+", "-", word.lower()).strip("-")[:40] or "job"
-
-
-def _resources(cpus: float | None, memory: float | None, gpus: str | None) -> Json:
-    given: Json = {"cpus": cpus, "memory_gib": memory}
-    for option, amount in (("--cpus", cpus), ("--memory", memory)):
-        if amount is not None and not math.isfinite(amount):
-            raise Invalid(faults=[Fault(option, f"{amount} is no amount")])
-    if gpus is not None:
-        kind, colon, number = gpus.rpartition(":")
-        if not number.isdecimal() or (colon and not kind):
-            raise Invalid(faults=[Fault("--gpus", f"{gpus} is neither a number nor TYPE:NUMBER, such as a100:2")])
-        given["gpus"] = {"count": int(number), **({"types": [kind]} if kind else {})}
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise Invalid(faults=[Fault("--env", f"{text} is not NAME=VALUE")])
-    return name, value
 
 
 def _fields(texts: Sequence[str]) -> Json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +28,38 @@ def wait_for_all(session: Session, jobs: Sequence[str]) -> list[Json]:
     return session.run(lambda client: _all_over(client, jobs))
 
 
+def follow_to_its_end(session: Session, job: str) -> Json:
+    """Print what the first task writes, of each attempt, as it comes; the job once it is over."""
+    return session.run(lambda client: _followed(client, job))
+
+
 def exit_code_of(jobs: Sequence[Mapping[str, Any]]) -> int:
     """0 where all succeeded; of a single one that failed its own exit code, if it has one that a shell hands on; else 1."""
     if all(job["phase"] == "succeeded" for job in jobs):
         return 0
     code = jobs[0].get("exit_code") if len(jobs) == 1 else None
     return code if code and 0 < code <= MOST_CODE else JOB_FAILED
+
+
+async def _followed(client: Client, job: str) -> Json:
+    from broker.client import TERMINAL
+
+    told, delay = 0, FIRST_LOOK_S
+    while (found := await client.job(job))["phase"] not in TERMINAL or found["attempt"] > told:
+        if found["attempt"] == told:
+            await asyncio.sleep(delay)
+            delay = min(delay * 1.5, LONGEST_PAUSE_S)
+            continue
+        told, delay = found["attempt"], FIRST_LOOK_S
+        await copy_logs(client.logs(job, attempt=told, follow=True))
+    return found
+
+
+async def copy_logs(chunks: AsyncIterator[bytes]) -> None:
+    """Onto standard output, each as it comes."""
+    async for chunk in chunks:
+        sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
 
 
 async def _all_over(client: Client, ids: Sequence[str]) -> list[Json]:

@@ -43,10 +43,12 @@ def broker_in_a_thread(behave):
 
 
 def behave(run):
-    """What a run does is in its command: `exit N`, `print TEXT` or `sleep`."""
+    """What a run does is in its command: `exit N`, `say TEXT`, `print TEXT` (and go on) or `sleep`."""
     match run.command:
         case ("exit", code):
             return Behaviour(exit_code=int(code))
+        case ("say", text):
+            return Behaviour(output=f"{text}\n".encode())
         case ("print", text):
             return Behaviour(seconds=10_000.0, output=text.encode())
         case ("sleep",):

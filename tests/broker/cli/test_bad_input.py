@@ -96,7 +96,7 @@ def test_a_file_that_is_no_documents_is_told(fed, tmp_path, content, told):
         (("submit", "--tasks", "-1", "--", "true"), 2, "tasks"),
         (("submit", "--cpus", "nan", "--", "true"), 2, "--cpus"),
         (("submit", "--cpus", "1e400", "--", "true"), 2, "--cpus"),
-        (("submit", "--memory", "-1", "--", "true"), 2, "memory_gib"),
+        (("submit", "--memory", "-1", "--", "true"), 2, "--memory"),
         (("submit", "--gpus", "a100:-1", "--", "true"), 2, "--gpus"),
         (("submit", "--env", "NO", "--", "true"), 2, "--env"),
         (("submit", "--env", "FED_JOB=1", "--", "true"), 2, "env.FED_JOB"),

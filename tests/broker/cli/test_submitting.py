@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from broker.cli.submitting import copies, scripted
+from broker.cli.scripts import has_foreign_lines, scripted
+from broker.cli.submitting import copies
 from broker.cli.waiting import exit_code_of
 from broker.errors import Invalid
 from tests.broker.cli.test_fed import applied, folder
@@ -31,6 +32,33 @@ def test_options_are_stronger_than_a_scripts_own_words():
     assert scripted("echo\n", "fallback", {})["name"] == "fallback"
 
 
+def test_the_short_words_of_options_stand_in_a_script_too():
+    words = ("cpus: 2", "memory: 512M", "gpus: a100:1", "input: a", "input: [b, c]", "save: d", "site: fra")
+    text = "".join(f"#FED {each}\n" for each in words) + "true\n"
+    assert scripted(text, "x", {"resources": {"cpus": 4}}) == {
+        "name": "x",
+        "script": text,
+        "resources": {"cpus": 4, "memory_gib": 0.5, "gpus": {"count": 1, "types": ["a100"]}},
+        "inputs": [{"dataset": "a"}, {"dataset": "b"}, {"dataset": "c"}],
+        "outputs": [{"dataset": "d"}],
+        "sites": {"require": {"site": ["fra"]}},
+    }
+
+
+@pytest.mark.parametrize("wrong", ["memory: much", "cpus: two", "gpus: a100", "input: 3", "cpus: [", "site"])
+def test_a_short_word_that_is_wrong_names_its_line(wrong):
+    with pytest.raises(Invalid) as raised:
+        scripted(f"#!/bin/sh\n#FED {wrong}\ntrue\n", "x", {})
+    assert [(fault.line, fault.field) for fault in raised.value.faults] == [(2, wrong.partition(":")[0])]
+
+
+def test_a_script_for_another_scheduler_alone_is_noticed(fed, tmp_path):
+    assert has_foreign_lines("#!/bin/sh\n#SBATCH --mem=4G\ntrue\n")
+    assert not has_foreign_lines("#!/bin/sh\n#SBATCH --mem=4G\n#FED memory: 4G\ntrue\n")
+    (tmp_path / "job.sh").write_text("#!/bin/sh\n#SBATCH --mem=4G\ntrue\n")
+    assert "`#FED memory: 4G`" in fed("submit", "--dry-run", tmp_path / "job.sh").err
+
+
 def test_a_fault_in_a_script_names_its_line():
     with pytest.raises(Invalid) as raised:
         scripted(SCRIPT.replace("tasks: 2", "taks: 2"), "x", {})
@@ -41,6 +69,37 @@ def test_a_fault_in_a_script_names_its_line():
 def test_copies_have_names_of_their_own():
     assert [each["name"] for each in copies([{"name": "a"}, {"name": "b"}], 2)] == ["a-1", "a-2", "b-1", "b-2"]
     assert copies([{"name": "a"}], 1) == [{"name": "a"}]
+
+
+def test_each_copy_may_know_its_number():
+    assert [each["env"] for each in copies([{"name": "a", "env": {"N": "x{index}", "M": "y"}}], 2)] == [
+        {"N": "x1", "M": "y"},
+        {"N": "x2", "M": "y"},
+    ]
+
+
+def test_options_leave_what_they_do_not_name(fed):
+    job = "{name: j, command: [exit, '0'], resources: {cpus: 1, memory_gib: 3}, env: {A: a}, sites: {exclude: [ams]}}"
+    options = ("--cpus", "2", "--memory", "1G", "--env", "B=b", "--site", "fra")
+    made = fed("submit", "-f", "-", "-o", "name", *options, stdin=job).out.strip()
+    spec = fed("get", "job", made, "-o", "json").json["spec"]
+    assert (spec["resources"]["cpus"], spec["resources"]["memory_gib"]) == (2, 1)
+    assert spec["env"] == {"A": "a", "B": "b"}
+    assert (spec["sites"]["require"]["site"], spec["sites"]["exclude"]) == (["fra"], ["ams"])
+
+
+def test_a_dry_run_makes_nothing(fed):
+    said = fed("submit", "--dry-run", "--name", "dry", "--site", "fra", "--", "exit", "0")
+    assert (said.code, said.out.splitlines()[0]) == (0, "dry fra")
+    assert fed("jobs", "--name", "dry", "-o", "name").out == ""
+
+
+def test_output_is_followed_and_the_exit_code_is_the_jobs(fed):
+    done = fed("submit", "--follow", "--name", "told", "--", "say", "hello")
+    assert (done.code, done.out) == (0, "hello\n")
+    assert "told" in done.err
+    assert fed("submit", "--follow", "--", "exit", "7").code == 7
+    assert fed("submit", "--follow", "--count", "2", "--", "exit", "0").code == 2
 
 
 @pytest.mark.parametrize(
@@ -160,6 +219,7 @@ def test_jobs_with_a_label_are_listed_held_and_cancelled_together(fed):
     [
         (("--cpus", "nan"), "--cpus"),
         (("--memory", "inf"), "--memory"),
+        (("--memory", "4X"), "--memory"),
         (("--gpus", ":1"), "--gpus"),
         (("--idempotency-key", ""), "--idempotency-key"),
         (("--idempotency-key", "a\nb"), "--idempotency-key"),
