@@ -13,12 +13,12 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from aiohttp import ClientSession, TCPConnector
 
 from adapters.kinds import open_adapter
+from broker import version
 from broker.access import Tokens, TokensError, is_private
 from broker.api.app import api
 from broker.api.connections import listening
@@ -221,20 +221,13 @@ def _plan_process(stack: AsyncExitStack, metrics: Metrics, loops: dict[str, Loop
 
 def _members(context: Context, store: Store, url: str, planner: Planner, registry: Registry) -> Members:
     """What rights bring with them, and who holds them: each knows the other."""
-    me = Member(f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}", url, _version(), FORMATS, context.clock.now())
+    me = Member(f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}", url, version(), FORMATS, context.clock.now())
     loops = {"planner": planner.run, "drains": Drains(context).run, "housekeeping": Housekeeping(context, store).run}
     duties = Duties(context, loops, registry)
     ttl_s = context.settings.lease_ttl_s
     members = Members(me, store, context.world, context.ledger, context.clock, ttl_s, duties.gain, duties.lose)
     duties.rights = registry.rights = members
     return members
-
-
-def _version() -> str:
-    try:
-        return version("fedbroker")
-    except PackageNotFoundError:
-        return "source"
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import secrets
 import ssl
 import time
@@ -23,6 +24,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 from aiohttp import (
+    ClientConnectorError,
     ClientError,
     ClientResponse,
     ClientSession,
@@ -30,6 +32,7 @@ from aiohttp import (
     ClientTimeout,
     InvalidURL,
     NonHttpUrlClientError,
+    ServerDisconnectedError,
     TCPConnector,
 )
 
@@ -53,14 +56,23 @@ class TimedOut(Exception):
 
 
 class Client:
-    """One endpoint of a federation. Raises what `broker.errors` draws."""
+    """A federation by one of its endpoints. Raises what `broker.errors` draws."""
 
     def __init__(
-        self, url: str = DEFAULT_URL, token: str | None = None, patience_s: float = PATIENCE_S, ca_file: str | None = None
+        self,
+        url: str = DEFAULT_URL,
+        token: str | None = None,
+        patience_s: float = PATIENCE_S,
+        ca_file: str | None = None,
+        on_wait: Callable[[FedError], None] = lambda error: None,
     ) -> None:
-        """`ca_file` holds the authority of the endpoint's certificate, where the machine does not trust it by itself."""
+        """`url` may be several, with commas between: one that does not answer gives way to the next. `ca_file` holds the
+        authority of their certificates, where the machine does not trust it by itself. `on_wait` is told why something is asked
+        again."""
         self._ca_file = ca_file
-        self.url = url.rstrip("/")
+        self._on_wait = on_wait
+        self._urls = [each.strip().rstrip("/") for each in url.split(",")]
+        self.url = self._urls[0]
         if token and not (token.isascii() and token.isprintable()):
             raise Invalid(faults=[Fault("token", "is no token: use what `fed token new` printed, without line ends")])
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -308,10 +320,12 @@ class Client:
             except (InvalidURL, NonHttpUrlClientError) as error:
                 raise Invalid(f"{self.url} is no endpoint's URL: give one such as {DEFAULT_URL}") from error
             except (ClientError, ConnectionError, TimeoutError, ValueError) as error:
-                what = str(error) or type(error).__name__
-                failure = NoAnswer(f"{self.url} does not answer ({what}): is `fed up` running, and FED_URL right?")
+                failure = NoAnswer(f"{self.url} does not answer ({_cause_of(error)}): is `fed up` running, and FED_URL right?")
             if time.monotonic() + delay > until:
                 raise failure
+            if isinstance(failure, NoAnswer | Unavailable):
+                self.url = self._urls[(self._urls.index(self.url) + 1) % len(self._urls)]
+            self._on_wait(failure)
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_DELAY_S)
 
@@ -328,11 +342,12 @@ def run(
     action: Callable[[Client], Awaitable[T]],
     patience_s: float = PATIENCE_S,
     ca_file: str | None = None,
+    on_wait: Callable[[FedError], None] = lambda error: None,
 ) -> T:
     """`action` with a client, for callers without a loop."""
 
     async def main() -> T:
-        async with Client(url, token, patience_s, ca_file) as client:
+        async with Client(url, token, patience_s, ca_file, on_wait) as client:
             return await action(client)
 
     return asyncio.run(main())
@@ -372,6 +387,15 @@ async def _check(response: ClientResponse) -> None:
     if response.status == TooMany.status:
         raise TooMany(detail, faults, after_s=_seconds(response.headers.get("Retry-After", "")))
     raise BY_STATUS.get(response.status, FedError)(detail, faults)
+
+
+def _cause_of(error: Exception) -> str:
+    """Why a call got no answer, in few words."""
+    if isinstance(error, ClientConnectorError) and error.os_error.errno:
+        return os.strerror(error.os_error.errno)
+    if isinstance(error, ServerDisconnectedError):
+        return "it hung up: an https:// endpoint does so when asked over http://"
+    return str(error) or type(error).__name__
 
 
 def _seconds(text: str) -> float:

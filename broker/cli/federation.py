@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from broker.cli.session import Format, Output, Session, ago, print_table, show, text_of
-from broker.errors import Fault, Invalid
+from broker.errors import Fault, Invalid, NotFound
 
 if TYPE_CHECKING:
     from broker.client import Client, Json
@@ -71,22 +71,20 @@ def apply(
 
 def get(
     context: typer.Context,
-    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}.")],
+    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}; or KIND/NAME.")],
     name: Annotated[str | None, typer.Argument(help="One of them; all when absent.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Whose dataset or jobs.")] = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Show what is registered."""
     session: Session = context.obj
-    plural = kind_of(kind)
+    plural, only, whose = named(kind, name, tenant)
 
     async def fetch(client: Client) -> Json:
-        if name is not None:
-            return await client.get(plural, name, tenant=tenant)
-        return await client.list(plural, tenant=tenant)
+        return await client.list(plural, tenant=whose) if only is None else await one_of(client, plural, only, whose)
 
     answer = session.run(fetch)
-    items = answer["items"] if name is None else [answer]
+    items = answer["items"] if only is None else [answer]
 
     def table(columns: tuple[str, ...]) -> None:
         print_table(columns, [[_of(item, column) for column in columns] for item in items], SPARE.get(plural, ()))
@@ -96,14 +94,19 @@ def get(
 
 def delete(
     context: typer.Context,
-    kind: Annotated[str, typer.Argument(help="site, link, dataset or tenant")],
-    name: Annotated[str, typer.Argument(help="Its name; a dataset's with @version.")],
+    kind: Annotated[str, typer.Argument(help="site, link, dataset or tenant; or KIND/NAME")],
+    name: Annotated[str | None, typer.Argument(help="Its name; a dataset's with @version.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Whose dataset.")] = None,
 ) -> None:
     """Remove what nothing uses any more."""
     session: Session = context.obj
-    session.run(lambda client: client.delete(kind_of(kind), name, tenant=tenant))
-    print(f"{name} deleted")
+    plural, only, whose = named(kind, name, tenant)
+    if plural == "jobs":
+        raise Invalid(f"a job is ended, not deleted: `fed cancel {only or 'ID'}`; those that are over go by themselves")
+    if only is None:
+        raise Invalid(f"which of the {plural}? Give its name")
+    session.run(lambda client: client.delete(plural, only, tenant=whose))
+    print(f"{only} deleted")
 
 
 def health(context: typer.Context, output: Output = Format.TABLE) -> None:
@@ -153,10 +156,42 @@ def _documents(text: str) -> list[tuple[str, str, Json]]:
 
 def kind_of(given: str) -> str:
     """The plural that the API uses. Raises Invalid."""
-    plural = given.lower() if given.lower().endswith("s") else f"{given.lower()}s"
-    if plural not in KINDS:
+    if not is_kind(given):
         raise Invalid(faults=[Fault("kind", f"{given} is none of {', '.join(KINDS)}")])
-    return plural
+    return _plural(given)
+
+
+def is_kind(given: str) -> bool:
+    """Whether it is the name of a kind, in the plural or not."""
+    return _plural(given) in KINDS
+
+
+def _plural(given: str) -> str:
+    return given.lower() if given.lower().endswith("s") else f"{given.lower()}s"
+
+
+def named(kind: str, name: str | None, tenant: str | None) -> tuple[str, str | None, str | None]:
+    """Plural, name and tenant of `KIND NAME`, `KIND/NAME`, and of `TENANT/NAME` for a dataset. Raises Invalid."""
+    if name is None and "/" in kind:
+        kind, name = kind.split("/", 1)
+    plural = kind_of(kind)
+    if plural == "datasets" and name is not None and "/" in name:
+        tenant, name = name.split("/", 1)
+    return plural, name, tenant
+
+
+async def one_of(client: Client, plural: str, name: str, tenant: str | None) -> Json:
+    """One of a kind. Raises NotFound, which names the tenants that have such a dataset, where none was asked for."""
+    try:
+        return await client.get(plural, name, tenant=tenant)
+    except NotFound as error:
+        if plural != "datasets" or tenant is not None:
+            raise
+        known = (await client.list(plural))["items"]
+        others = sorted({each["tenant"] for each in known if name in (each["name"], f"{each['name']}@{each['version']}")})
+        if not others:
+            raise
+        raise NotFound(f"{error.detail}; there is {' and '.join(f'{other}/{name}' for other in others)}") from error
 
 
 def _of(item: Json, column: str) -> Any:

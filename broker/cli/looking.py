@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from broker.cli.drawing import dot_of, svg_of
-from broker.cli.federation import kind_of, print_health
+from broker.cli.federation import is_kind, named, one_of, print_health
 from broker.cli.planning import print_why
-from broker.cli.session import Format, Output, Session, print_table, show
+from broker.cli.session import Format, Output, Session, clock_time, print_table, show
 from broker.errors import Invalid
 
 if TYPE_CHECKING:
@@ -19,17 +19,21 @@ if TYPE_CHECKING:
 
 def describe(
     context: typer.Context,
-    kind: Annotated[str, typer.Argument(help="job, site, link, dataset or tenant")],
-    name: Annotated[str, typer.Argument(help="Its name, or a job's id.")],
+    kind: Annotated[str, typer.Argument(help="job, site, link, dataset or tenant; KIND/NAME; or just a job.")],
+    name: Annotated[str | None, typer.Argument(help="Its name, or a job's id.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Whose dataset or job.")] = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """All that is known of one thing; of a job also why it is where it is."""
+    """All that is known of one thing, for people, without what is empty; of a job also why it is where it is."""
     session: Session = context.obj
-    plural = kind_of(kind)
+    if name is None and "/" not in kind and not is_kind(kind):
+        kind, name = "job", kind
+    plural, only, whose = named(kind, name, tenant)
+    if only is None:
+        raise Invalid(f"which of the {plural}? Give its name")
 
     async def fetch(client: Client) -> Json:
-        found = await client.get(plural, name, tenant=tenant)
+        found = await one_of(client, plural, only, whose)
         return {**found, "why": await client.why(found["id"])} if plural == "jobs" else found
 
     show(session.run(fetch), output, _print_all)
@@ -83,10 +87,24 @@ def _print_all(answer: Json) -> None:
     from broker.documents.plain import yaml_of
 
     told = answer.get("why")
-    print(yaml_of({name: value for name, value in answer.items() if name != "why"}), end="")
+    print(yaml_of(_readable({name: value for name, value in answer.items() if name != "why"})), end="")
     if told:
         print("why:")
         print_why(told)
+
+
+def _readable(value: Any, name: str = "") -> Any:
+    """Without what is empty, with times as a clock shows them, no more digits than anyone reads, and text line by line."""
+    from broker.documents.plain import literal
+
+    if isinstance(value, dict):
+        found = {each: _readable(below, each) for each, below in value.items()}
+        return {each: below for each, below in found.items() if below not in (None, "", [], {})}
+    if isinstance(value, list):
+        return [_readable(each) for each in value]
+    if isinstance(value, float):
+        return clock_time(value) if name == "since" or name.endswith("_at") else float(f"{value:.6g}")
+    return literal(value) if isinstance(value, str) and "\n" in value else value
 
 
 def _print_routes(answer: Json) -> None:

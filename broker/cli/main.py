@@ -7,17 +7,41 @@ not answer, 6 timed out. Modules that take long to import are imported by the ve
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from broker.cli import backup, doctor, federation, jobs, looking, operating, planning, submitting, tokens, up
 from broker.cli.session import Session
 from broker.errors import FedError, Invalid, NoAnswer, NotFound, Unavailable
 
 SUMMARY = "Jobs go to their data, over a federation of data centres."
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True, help=SUMMARY)
+ELSEWHERE: Mapping[str, str] = {
+    **dict.fromkeys(("sbatch", "run", "srun", "launch", "exec"), "submit"),
+    **dict.fromkeys(("squeue", "queue", "ps", "ls", "list", "sacct"), "jobs"),
+    **dict.fromkeys(("scancel", "kill", "stop", "rm"), "cancel"),
+    **dict.fromkeys(("show", "scontrol", "explain"), "describe"),
+    **dict.fromkeys(("sinfo", "nodes", "top", "info"), "status"),
+    **dict.fromkeys(("create", "edit", "register"), "apply"),
+    **dict.fromkeys(("version", "help"), "--{}"),
+    "results": "download",
+}
+"""What people type who come from other schedulers, and our verb for it."""
+
+
+class Verbs(TyperGroup):
+    """Tells who types another scheduler's verb which is ours."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As click's, with better words."""
+        if args and args[0] in ELSEWHERE:
+            ctx.fail(f"No such command '{args[0]}': use `fed {ELSEWHERE[args[0]].format(args[0])}`.")
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(cls=Verbs, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True, help=SUMMARY)
 app.command()(up.up)
 VERBS: tuple[Callable[..., None], ...] = (
     federation.apply,
@@ -36,6 +60,7 @@ VERBS: tuple[Callable[..., None], ...] = (
     backup.restore,
     federation.cordon,
     federation.uncordon,
+    operating.drain,
     planning.plan,
     jobs.why,
     jobs.logs,
@@ -54,12 +79,21 @@ app.add_typer(operating.site, name="site")
 app.add_typer(tokens.tokens, name="token")
 
 
+def _tell_version(is_asked: bool) -> None:
+    from broker import version
+
+    if is_asked:
+        print(f"fed {version()}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     context: typer.Context,
-    url: Annotated[str, typer.Option(envvar="FED_URL", help="The endpoint.")] = "http://127.0.0.1:7777",
+    url: Annotated[str, typer.Option(envvar="FED_URL", help="The endpoint, or several with commas between.")] = "http://127.0.0.1:7777",
     token: Annotated[str | None, typer.Option(envvar="FED_TOKEN", help="What the endpoint wants to see.")] = None,
     ca: Annotated[str | None, typer.Option(envvar="FED_CA", help="A file with the authority of its certificate.")] = None,
+    version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_tell_version, help="Show it and exit.")] = False,
     patience: Annotated[float, typer.Option(min=0, help="Seconds to wait for an endpoint that is away.")] = 10.0,
 ) -> None:
     """Options that stand before the verb."""

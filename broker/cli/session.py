@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from broker.errors import Invalid
+from broker.errors import FedError, Invalid
 
 if TYPE_CHECKING:
     from broker.client import Client
@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 GAP = 2
 """Characters between columns."""
+WONDER_S = 1.0
 LEAST, LEAST_CUT = 24, 12
 """Characters that a column of words should have before others go for its sake: folded, and cut off."""
 
@@ -52,7 +53,19 @@ class Session:
         """`action` with a client of the endpoint."""
         from broker.client import run
 
-        return run(self.url, self.token, action, self.patience_s, self.ca_file)
+        return run(self.url, self.token, action, self.patience_s, self.ca_file, self._told_waits())
+
+    def _told_waits(self) -> Callable[[FedError], None]:
+        """Says on a terminal, once, that there is no answer yet, when that takes long enough for people to wonder."""
+        began, is_told = time.monotonic(), not sys.stderr.isatty()
+
+        def tell(error: FedError) -> None:
+            nonlocal is_told
+            if not is_told and time.monotonic() - began > WONDER_S:
+                is_told = True
+                print(f"fed: {error.detail}; asking again for up to {self.patience_s:g} s", file=sys.stderr)
+
+        return tell
 
 
 def text_of(file: Path) -> str:

@@ -25,6 +25,7 @@ from ruamel.yaml.events import (
     SequenceEndEvent,
     SequenceStartEvent,
 )
+from ruamel.yaml.scalarstring import LiteralScalarString
 
 from broker.documents.faults import DocumentError, Where, faults_of, shown
 from broker.documents.fields import has_half_characters
@@ -79,6 +80,12 @@ def read_json(raw: bytes) -> Any:
         raise DocumentError(faults=[Fault("body", "is nested too deeply: write it flatter")]) from error
     except ValueError as error:
         raise DocumentError(faults=[Fault("body", f"is not JSON that can be taken: {error}")]) from error
+
+
+def literal(text: str) -> str:
+    """A text that `yaml_of` writes line by line, below `|`."""
+    written: str = LiteralScalarString(text)
+    return written
 
 
 def yaml_of(value: Any) -> str:

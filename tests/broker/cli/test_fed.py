@@ -94,6 +94,27 @@ def test_an_endpoint_that_is_away_is_said_to_be(fed):
     assert "Traceback" not in said.err
 
 
+def test_of_several_endpoints_one_that_answers_is_asked(fed, url):
+    assert fed("--url", f"http://127.0.0.1:9,{url}", "get", "sites", "-o", "name").out.split() == ["ams", "fra"]
+
+
+@pytest.mark.parametrize(("verb", "ours"), [("squeue", "fed jobs"), ("kill", "fed cancel"), ("version", "fed --version")])
+def test_who_types_another_schedulers_verb_is_told_ours(fed, verb, ours):
+    said = fed(verb)
+    assert (said.code, f"`{ours}`" in said.err) == (2, True)
+
+
+def test_a_thing_is_named_with_its_kind_and_tenant_or_without(fed):
+    assert fed("get", "site/ams", "-o", "name").out == fed("get", "sites", "ams", "-o", "name").out == "ams\n"
+    assert fed("get", "dataset/default/corpus", "-o", "name").out == "corpus@1\n"
+    assert fed("apply", "-f", "-", stdin="{kind: Tenant, name: red}").code == 0
+    assert fed("apply", "-f", "-", stdin="{kind: Dataset, name: theirs, tenant: red}").code == 0
+    elsewhere = fed("get", "dataset", "theirs")
+    assert (elsewhere.code, "there is red/theirs" in elsewhere.err) == (3, True)
+    assert fed("delete", "dataset", "red/theirs@1").code == fed("delete", "tenant/red").code == 0
+    assert [fed(*wrong).code for wrong in (("describe", "site"), ("delete", "site"), ("delete", "job", "x"))] == [2, 2, 2]
+
+
 @pytest.mark.parametrize("wrong", ["nowhere", "ftp://127.0.0.1", "http://", "http://127.0.0.1:99999"])
 def test_a_url_that_is_none_is_wrong_usage_and_not_asked_again(fed, wrong):
     said = fed("--patience", "600", "--url", wrong, "jobs")

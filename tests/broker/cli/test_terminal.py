@@ -20,7 +20,7 @@ __all__ = ["applied", "folder"]
 def seen(url):
     """What a terminal of so many columns shows of `fed`, without its colours: lines."""
 
-    def show(width, *arguments):
+    def show(width, *arguments, code=0):
         ours, its = pty.openpty()
         fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
         environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
@@ -34,7 +34,7 @@ def seen(url):
             except OSError:  # how Linux tells that nobody has the other end open
                 pass
         os.close(ours)
-        assert running.returncode == 0, shown
+        assert running.returncode == code, shown
         return re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).splitlines()
 
     return show
@@ -69,3 +69,19 @@ def test_where_nobody_looks_a_row_is_a_line_with_all_that_there_is(fed, job):
     head, line = fed("jobs", "--name", "a-job-with-long-words").out.splitlines()
     assert head.split()[-2:] == ["carbon_kg", "reason"]
     assert fed("get", "job", job, "-o", "json").json["reason"] in line
+
+
+def test_who_waits_for_an_endpoint_that_is_away_is_told(seen, fed):
+    away = ("--url", "http://127.0.0.1:9", "--patience", "4")
+    told = "".join(seen(200, *away, "jobs", code=5))
+    assert told.count("asking again for up to 4 s") == 1
+    assert "asking again" not in fed(*away, "jobs").err
+
+
+def test_what_is_described_is_for_people(fed, job):
+    for ways in ((job,), (f"job/{job}",), ("job", "a-job-with-long-words")):
+        said = fed("describe", *ways).out
+        assert said.startswith(f"id: {job}\n")
+        assert "created_at: '2" in said
+        assert "finished_at" not in said
+        assert "would help" in said
