@@ -48,6 +48,7 @@ from broker.store.mirror import Mirror
 from broker.store.vitals import Vitals
 from broker.submission import Submissions
 from broker.tls import Identity, trusting
+from broker.uploads import Uploads
 from broker.world import World
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Broker:
     context: Context
     members: Members
     store: Store
+    uploads: Uploads
 
 
 @asynccontextmanager
@@ -103,9 +105,12 @@ async def running_broker(
         peers = await stack.enter_async_context(ClientSession(connector=_connector(settings)))
         submissions = Submissions(context, records, vitals)
         feed = Feed(context.world)
-        services = Services(context, records, vitals, members, submissions, registry, planner, feed, peers, tokens)
+        uploads = Uploads(context, lambda: registry.owned)
+        stack.callback(uploads.close)
+        await stack.enter_async_context(_running({"uploads": uploads.run}, context))
+        services = Services(context, records, vitals, members, submissions, registry, planner, feed, peers, uploads, tokens)
         await stack.enter_async_context(_serving(services, listener, settings))
-        yield Broker(url, context, members, records)
+        yield Broker(url, context, members, records, uploads)
         log.info("stopping: what is under way is brought to its end, rights are handed over")
 
 

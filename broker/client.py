@@ -19,6 +19,7 @@ import secrets
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
@@ -36,7 +37,8 @@ from aiohttp import (
     TCPConnector,
 )
 
-from broker.errors import BY_STATUS, Fault, FedError, Invalid, NoAnswer, TooMany, Unavailable
+from broker.errors import BY_STATUS, Fault, FedError, Invalid, NoAnswer, NotFound, TooMany, Unavailable
+from broker.packing import Parcel, packed_workdir, parcel_of
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -48,6 +50,10 @@ QUIET_S = 45.0
 """Of a stream of events, which tells every 15 seconds that it lives: three of those."""
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 2.0
+STAYS_S = 3600.0
+"""A working directory that goes sooner is sent again."""
+WORKDIR = "workdir"
+"""The dataset whose versions are working directories."""
 TERMINAL = ("succeeded", "failed", "cancelled")
 
 
@@ -200,6 +206,72 @@ class Client:
         """Declare a site, link, dataset or tenant. `kind` is the plural: sites, links, datasets, tenants. With `etag`, only if
         what is there is still what had it; raises Outdated."""
         return await self._call("PUT", f"/v1/{kind}/{_part(name)}", body, headers=_matching(etag))
+
+    async def upload(
+        self,
+        name: str,
+        path: str | Path,
+        site: str | None = None,
+        tenant: str | None = None,
+        on_bytes: Callable[[int, int], None] | None = None,
+    ) -> Json:
+        """Make a dataset of a file, or of all files of a directory, and keep it at a site: the largest that takes jobs where none
+        is named. `name` or `name@version`; the version follows from the content where none is named. Content that is there is not
+        sent again. `on_bytes` is told how many bytes were sent, and of how many. Raises Invalid for files that cannot be read or
+        change meanwhile."""
+        parcel = await asyncio.to_thread(parcel_of, Path(path))
+        return await self._send(name, parcel, {"site": site, "tenant": tenant}, on_bytes)
+
+    async def upload_workdir(
+        self,
+        path: str | Path,
+        site: str | None = None,
+        tenant: str | None = None,
+        on_bytes: Callable[[int, int], None] | None = None,
+    ) -> str:
+        """Send a directory that a job is to work in; what to say as the job's `workdir`. What its `.fedignore` names stays
+        behind, in gitignore's syntax. It is removed some time after, once no unfinished job reads it."""
+        with packed_workdir(Path(path)) as parcel:
+            query = {"site": site, "tenant": tenant, "temporary": "true"}
+            found = await self._send(WORKDIR, parcel, query, on_bytes)
+        return f"{found['name']}@{found['version']}"
+
+    async def _send(
+        self, name: str, parcel: Parcel, query: Mapping[str, str | None], on_bytes: Callable[[int, int], None] | None
+    ) -> Json:
+        known = await self._sent_before(name, parcel, query)
+        if known is not None:
+            return known
+
+        async def archive() -> AsyncIterator[bytes]:
+            sent, chunks = 0, parcel.chunks()
+            while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+                yield chunk
+                sent += len(chunk)
+                if on_bytes:
+                    on_bytes(min(sent, parcel.size_bytes), parcel.size_bytes)
+
+        async def once() -> Json:
+            url, given = f"{self.url}/v1/datasets/{_part(name)}/content", _given({**query, "checksum": parcel.checksum})
+            timeout = ClientTimeout(total=None, sock_connect=ANSWER_S)
+            headers = {"Content-Type": "application/x-tar"}
+            async with self._open.put(url, data=archive(), params=given, headers=headers, timeout=timeout) as response:
+                await _check(response)
+                answer: Json = json.loads(await response.read())
+                return answer
+
+        return await self._patiently(once)
+
+    async def _sent_before(self, name: str, parcel: Parcel, query: Mapping[str, str | None]) -> Json | None:
+        """The dataset, where the same is at the site already, and will stay a while."""
+        of = name if "@" in name else f"{name}@{parcel.version}"
+        try:
+            known = await self.get("datasets", of, tenant=query["tenant"])
+        except NotFound:
+            return None
+        is_there = known["sites"] and query["site"] in (None, *known["sites"])
+        stays = known["temporary_until"] is None or known["temporary_until"] > time.time() + STAYS_S
+        return known if known["checksum"] == parcel.checksum and is_there and stays else None
 
     async def etag(self, kind: str, name: str) -> str:
         """Of what is declared now, for `put` and `delete`."""

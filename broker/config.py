@@ -105,6 +105,10 @@ class Settings(BaseModel):
     suspect_ourselves_share: float = Field(default=0.5, gt=0, le=1)
     """With at least two sites failing and more than this share of all, nothing is evicted: the fault may be ours."""
     keep_finished: KeepFinished = KeepFinished()
+    keep_temporary_hours: float = Field(default=24.0, gt=0)
+    """Working directories that were sent with jobs go so long after they were sent, once no unfinished job reads them."""
+    max_upload_gib: float = Field(default=100.0, gt=0)
+    """The largest dataset that may be sent through this broker."""
     keep_history_revisions: int = Field(default=10_000, gt=0)
     quota_bytes: int = Field(default=2 * 2**30, gt=0)
     admission_share: float = Field(default=0.8, gt=0, le=1)

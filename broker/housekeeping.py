@@ -11,6 +11,7 @@ from broker.members import Right
 from broker.store import keys as kinds
 from broker.store.base import Conflict, Store, StoreUnavailable
 from broker.store.ledger import Draft, Erase
+from broker.uploads import is_expired
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Housekeeping:
 
     async def turn(self, right: Right) -> None:
         """Delete what has been kept long enough. Raises Fenced and other StoreErrors."""
-        for drafts in (self._finished(), self._submissions(), self._specs(), self._audit()):
+        for drafts in (self._finished(), self._submissions(), self._specs(), self._audit(), self._temporary()):
             while batch := list(islice(drafts, BATCH)):
                 results = await self._context.ledger.commit(batch, right.fence)
                 conflicts = sum(isinstance(result, Conflict) for result in results)
@@ -88,6 +89,12 @@ class Housekeeping:
         surplus = set(sorted(world.audit)[: max(len(world.audit) - KEEP_AUDIT, 0)])
         gone = [name for name, entry in world.audit.items() if name in surplus or entry.at < oldest]
         return (self._erase(keys.of(kinds.AUDIT, name)) for name in gone)
+
+    def _temporary(self) -> Iterator[Draft]:
+        """Temporary datasets whose time is over and that no site has any more: each site's owner removes its copy first."""
+        world, keys = self._context.world, self._context.world.mirror.keys
+        over = [dataset for dataset, each in world.datasets.items() if is_expired(self._context, each)]
+        return (self._erase(keys.dataset(dataset)) for dataset in over if not world.replicas.get(dataset))
 
     def _specs(self) -> Iterator[Draft]:
         """Specs that no wish has named for a while. `_unused` forgets one that is used, or was written, since."""

@@ -97,6 +97,8 @@ class PlainClient:
     logs = _stream(Client.logs)
     outputs = _stream(Client.outputs)
     put = _call(Client.put)
+    upload = _call(Client.upload)
+    upload_workdir = _call(Client.upload_workdir)
     etag = _call(Client.etag)
     get = _call(Client.get)
     list = _call(Client.list)

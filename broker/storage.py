@@ -13,7 +13,7 @@ import json
 import os
 import posixpath
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,6 +56,14 @@ class Tree:
 
     size_bytes: int
     checksum: str
+
+
+def tree_of(digests: Mapping[str, bytes], size_bytes: int) -> Tree:
+    """The sum of files, by relative path the SHA-256 of each (see the module)."""
+    tree = hashlib.sha256()
+    for name in sorted(digests):
+        tree.update(os.fsencode(name) + b"\0" + digests[name])
+    return Tree(size_bytes, f"sha256:{tree.hexdigest()}")
 
 
 class Claims(Protocol):
@@ -147,12 +155,12 @@ class Folder:
         files = self.files(path)
         if files is None:
             return None
-        tree = hashlib.sha256()
-        for name in sorted(files):
+        digests = {}
+        for name in files:
             beat()
             with self._refusals(path), self.open(posixpath.join(path, name) if name else path, "rb") as file:
-                tree.update(os.fsencode(name) + b"\0" + _digest(file, beat))
-        return Tree(sum(files.values()), f"sha256:{tree.hexdigest()}")
+                digests[name] = _digest(file, beat)
+        return tree_of(digests, sum(files.values()))
 
     def open(self, path: str, mode: str) -> Any:
         """A file to read (`rb`) or write (`wb`); folders above it are made for writing."""
@@ -161,6 +169,12 @@ class Folder:
             if "w" in mode:
                 self._fs.make_folder(posixpath.dirname(full))
             return self._fs.open(full, mode)
+
+    def write(self, path: str, chunks: Iterable[bytes]) -> None:
+        """A file of these pieces; folders above it are made. An OSError of `chunks` is taken for the storage's."""
+        with self._refusals(path), self.open(path, "wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
 
     def names(self, path: str) -> list[str]:
         """Names in the folder `path`; none when it is not there."""

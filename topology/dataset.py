@@ -19,12 +19,14 @@ class DatasetId:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Named, versioned, immutable bytes. Size and checksum are None until measured at a replica."""
+    """Named, versioned, immutable bytes. Size and checksum are None until measured at a replica. A temporary one goes some time
+    after it was made, once no unfinished job reads it."""
 
     id: DatasetId
     size_bytes: int | None = None
     checksum: str | None = None
     created_at: float = 0.0
+    is_temporary: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from broker.api import (
     submit,
     topology,
     unstick,
+    uploads,
     wishes,
 )
 from broker.api.auth import check_caller, is_open
@@ -31,7 +32,7 @@ from broker.errors import Unavailable
 
 MODULES = (
     *(submit, jobs, wishes, events, explain, streams),
-    *(resources, sites, forget, topology),
+    *(resources, uploads, sites, forget, topology),
     *(health, operating, unstick, backup, openapi),
 )
 """Whose routes it has."""

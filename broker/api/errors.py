@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 
 TIMEOUT_S = 30.0
 """The most a request may take, streams left out."""
-STREAMS = frozenset({"logs", "outputs", "events", "backup"})
-"""Names of the routes whose answers last as long as they must."""
+STREAMS = frozenset({"logs", "outputs", "events", "backup", "upload"})
+"""Names of the routes whose requests or answers last as long as they must."""
 
 
 def problem(error: FedError, status: int | None = None) -> web.Response:

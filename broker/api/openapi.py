@@ -46,6 +46,8 @@ STREAMED = {
     "GET /v1/events": "text/event-stream",
     "GET /metrics": "text/plain",
 }
+SENT = {"PUT /v1/datasets/{name}/content": "application/x-tar"}
+"""What is taken as it is, and is no JSON."""
 PLACE = "#/components/schemas/{model}"
 PAGE_HEADERS = {
     # the page styles its elements itself, and draws its icons as data
@@ -142,6 +144,9 @@ def _operation(route: str, handler: Any) -> dict[str, Any]:
         "parameters": [*_in_path(route), *(_in_query(query) for query in QUERIES.get(route, ())), *_in_headers(route)],
         "responses": {str(_status(route)): _success(route), "default": _problem("what went wrong"), **dict(_problems())},
     }
+    if route in SENT:
+        content = {SENT[route]: {"schema": {"type": "string", "format": "binary"}}}
+        operation["requestBody"] = {"required": True, "content": content}
     if bodies := BODIES.get(route):
         places = [{"$ref": PLACE.format(model=body.__name__)} for body in bodies]
         schema = places[0] if len(places) == 1 else {"anyOf": places}
@@ -162,7 +167,7 @@ def _in_headers(route: str) -> Iterable[dict[str, Any]]:
     if route == "POST /v1/jobs":
         words = "the same body under the same key makes the same jobs, for a day; another body is a conflict"
         yield {"name": "Idempotency-Key", "in": "header", "description": words, "schema": {"type": "string"}}
-    if route.startswith(("PUT ", "DELETE ")) or re.search(r"{job}/(cancel|hold|release)$", route):
+    if (route.startswith(("PUT ", "DELETE ")) and route not in SENT) or re.search(r"{job}/(cancel|hold|release)$", route):
         words = "an ETag, as GET gave it: only if it is still that; 412 otherwise"
         yield {"name": "If-Match", "in": "header", "description": words, "schema": {"type": "string"}}
     if route == "GET /v1/events":

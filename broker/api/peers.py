@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 
 from aiohttp import ClientError, ClientResponse, ClientTimeout, web
 
@@ -20,8 +20,11 @@ class PeerFailed(Exception):
     """The other member broke off."""
 
 
-async def pass_on(request: web.Request, services: Services, site: str) -> web.StreamResponse:
-    """The answer of the site's owner, streamed through. Raises Unavailable when nobody owns the site or its owner is away."""
+async def pass_on(
+    request: web.Request, services: Services, site: str, said: Mapping[str, str] | None = None
+) -> web.StreamResponse:
+    """The answer of the site's owner, streamed through; so is the body. `said` is what the query does not say, and was settled
+    here. Raises Unavailable when nobody owns the site or its owner is away."""
     world = services.context.world
     owner = world.mirror.entries.get(world.mirror.keys.of(kinds.OWNERS, site))
     member = world.members.get(owner.value.member) if owner and owner.value else None
@@ -31,8 +34,12 @@ async def pass_on(request: web.Request, services: Services, site: str) -> web.St
     if "Authorization" in request.headers:
         headers["Authorization"] = request.headers["Authorization"]
     timeout = ClientTimeout(total=None, sock_connect=CONNECT_S)
+    url = f"{member.url}{request.rel_url.update_query(said or {})}"
+    body = request.content if request.can_read_body else None
+    if body:
+        headers["Content-Type"] = request.content_type
     try:
-        theirs = await services.peers.request(request.method, f"{member.url}{request.rel_url}", headers=headers, timeout=timeout)
+        theirs = await services.peers.request(request.method, url, headers=headers, data=body, timeout=timeout)
     except (ClientError, TimeoutError) as error:
         raise Unavailable(f"the broker that works site {site} does not answer: {error}") from error
     async with theirs:

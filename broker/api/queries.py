@@ -58,6 +58,12 @@ QUERIES: Mapping[str, tuple[Query, ...]] = {
     "GET /v1/datasets": (TENANT,),
     "GET /v1/datasets/{name}": (TENANT,),
     "DELETE /v1/datasets/{name}": (TENANT,),
+    "PUT /v1/datasets/{name}/content": (
+        Query("site", "string", "where it is kept; the largest that takes jobs when absent"),
+        TENANT,
+        Query("checksum", "string", "of all files, as `GET` of a dataset shows it: what comes must have it"),
+        Query("temporary", "boolean", "remove it after `keep_temporary_hours`, once no unfinished job reads it"),
+    ),
     "GET /v1/topology/path": (Query("from", "string", "a site"), Query("to", "string", "a site")),
     "POST /v1/sites/{name}/drain": (Query("finish", "boolean", "let what runs already come to its end"),),
     "POST /v1/sites/{name}/forget": (Query("why", "string", "what became of it; it has to be said"),),

@@ -93,7 +93,7 @@ async def put_dataset(request: web.Request) -> web.Response:
     keys = world.mirror.keys
     dataset, revision = await _declare(request, keys.dataset(declared.id), changed)
     await save_all(services, {keys.replica(each.dataset, each.site): each for each in replicas})
-    return tagged(answer(_dataset_view(services, dataset)), revision)
+    return tagged(answer(dataset_view(services, dataset)), revision)
 
 
 @routes.put("/v1/tenants/{name}")
@@ -126,7 +126,7 @@ async def list_datasets(request: web.Request) -> web.Response:
     services, tenant = request.app[SERVICES], request.query.get("tenant")
     found = sorted(services.context.world.datasets.items())
     shown = (dataset for name, dataset in found if tenant in (None, name.tenant) and _reads(request, name.tenant))
-    return _listed(_dataset_view(services, dataset) for dataset in shown)
+    return _listed(dataset_view(services, dataset) for dataset in shown)
 
 
 @routes.get("/v1/tenants")
@@ -160,7 +160,7 @@ async def show_dataset(request: web.Request) -> web.Response:
     dataset = services.context.world.datasets.get(_dataset_id(services.context.world, request))
     if dataset is None:
         raise NotFound(f"dataset {request.match_info['name']} has copies at sites and no record: delete it, or declare it anew")
-    return _shown(services, services.context.world.mirror.keys.dataset(dataset.id), _dataset_view(services, dataset))
+    return _shown(services, services.context.world.mirror.keys.dataset(dataset.id), dataset_view(services, dataset))
 
 
 @routes.get("/v1/tenants/{name}")
@@ -275,12 +275,14 @@ def _link_view(services: Services, link: Link) -> Shown:
     return {"name": link.name, **body_of(link), "measured_gbps": measured.gbps if measured else None}
 
 
-def _dataset_view(services: Services, dataset: Dataset) -> Shown:
+def dataset_view(services: Services, dataset: Dataset) -> Shown:
+    """As it was declared, with its replicas and who reads it. A temporary one is kept until then, and while jobs read it."""
     world = services.context.world
     replicas = world.replicas.get(dataset.id, {})
     readers = len(world.used_by.get(dataset.id, ()))
     known = {"sites": sorted(replicas), "read_by": readers, "created_at": dataset.created_at}
-    return {**body_of(dataset, replicas.values()), **known}
+    until = dataset.created_at + services.context.settings.keep_temporary_hours * 3600 if dataset.is_temporary else None
+    return {**body_of(dataset, replicas.values()), **known, "temporary_until": until}
 
 
 def _tenant_view(services: Services, tenant: Tenant) -> Shown:

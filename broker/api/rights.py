@@ -34,6 +34,7 @@ LEAST: Mapping[str, Role] = {
     "POST /v1/jobs/hold": Role.USER,
     "POST /v1/jobs/release": Role.USER,
     "PUT /v1/datasets/{name}": Role.USER,
+    "PUT /v1/datasets/{name}/content": Role.USER,
     "DELETE /v1/datasets/{name}": Role.USER,
     "POST /v1/sites/{name}/cordon": Role.OPERATOR,
     "POST /v1/sites/{name}/uncordon": Role.OPERATOR,

@@ -21,6 +21,7 @@ from broker.snapshot import Snapshots
 from broker.store.base import Store
 from broker.store.vitals import Vitals
 from broker.submission import Submissions
+from broker.uploads import Uploads
 
 
 class Planning(Protocol):
@@ -55,6 +56,7 @@ class Services:
     feed: Feed
     peers: ClientSession
     """For what another member must answer."""
+    uploads: Uploads
     tokens: Tokens | None = None
     """What requests must bear one of; None leaves the endpoint to all on this machine."""
 

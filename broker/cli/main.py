@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from broker.cli import backup, doctor, federation, jobs, looking, operating, planning, submitting, tokens, up
+from broker.cli import backup, datasets, doctor, federation, jobs, looking, operating, planning, submitting, tokens, up
 from broker.cli.session import Session
 from broker.errors import FedError, Invalid, NoAnswer, NotFound, Unavailable
 
@@ -76,6 +76,7 @@ for verb in VERBS:
 app.command(cls=submitting.CommandAfterDashes)(submitting.submit)
 app.command("jobs")(jobs.list_jobs)
 app.add_typer(operating.site, name="site")
+app.add_typer(datasets.datasets, name="dataset")
 app.add_typer(tokens.tokens, name="token")
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from broker.cli.datasets import with_workdir
 from broker.cli.options import fields_of, merged, variables
 from broker.cli.planning import show_plans
 from broker.cli.scripts import bodies_of, has_foreign_lines, scripted
@@ -62,6 +63,7 @@ def submit(
     walltime: Annotated[str | None, typer.Option(help="Killed after that, such as 10m.")] = None,
     objective: Annotated[str | None, typer.Option(help="fastest, cheapest or greenest.")] = None,
     site: Annotated[list[str] | None, typer.Option(help="Only there; may be repeated.")] = None,
+    workdir: Annotated[Path | None, typer.Option(help="A directory to work in, sent along; `.fedignore` says what not.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Any field of a job, such as `max_wait: 2h`.")] = None,
     count: Annotated[int, typer.Option(min=1, max=MOST_COPIES, help="So many of each.")] = 1,
     wait: Annotated[bool, typer.Option("--wait", help="Until all are over; the exit code is the job's.")] = False,
@@ -85,6 +87,8 @@ def submit(
     if dry_run:
         show_plans(session, bodies, output)
         return
+    if workdir is not None:
+        bodies = with_workdir(session, bodies, workdir, site[0] if site else None)
     answers = session.run(lambda client: _send(client, bodies, idempotency_key))
     for warning in [warning for answer in answers for warning in answer.get("warnings", ())]:
         print(f"fed: warning: {warning}", file=sys.stderr)

@@ -164,7 +164,8 @@ class SparkBody(Body):
 
 
 class JobBody(Body):
-    """What a user submits: exactly one of `command`, `script` and `spark`."""
+    """What a user submits: exactly one of `command`, `script` and `spark`. `workdir` is a dataset, named as an input is: each
+    task has a copy of it as its working directory."""
 
     name: Name = Field(examples=["count-words"])
     tenant: Name = DEFAULT_TENANT
@@ -178,6 +179,7 @@ class JobBody(Body):
     walltime: Duration | None = None
     image: Annotated[Argument, Field(min_length=1, max_length=1_000)] | None = None
     spark: SparkBody | None = None
+    workdir: Annotated[str, AfterValidator(_reference)] | None = None
     objective: Annotated[WeightsBody, BeforeValidator(_weights)] = WeightsBody(hours=1.0)
     max_wait: Duration | None = None
     sites: SitesBody = SitesBody()
@@ -185,6 +187,12 @@ class JobBody(Body):
     priority: Annotated[int, Field(ge=0, le=1_000_000)] = 50
     env: Environment = {}
     labels: Labels = {}
+
+    @property
+    def reads(self) -> list[tuple[Where, InputBody]]:
+        """All datasets that it reads, each with the field that names it."""
+        found: list[tuple[Where, InputBody]] = [(("inputs", number, "dataset"), each) for number, each in enumerate(self.inputs)]
+        return [*found, *([(("workdir",), InputBody(dataset=self.workdir))] if self.workdir else [])]
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -203,11 +211,15 @@ class JobBody(Body):
             yield ("command", 0), "is empty: name a program"
         yield from named_twice((each.parts[1] for each in self.inputs), "inputs", "dataset")
         yield from named_twice((each.dataset for each in self.outputs), "outputs", "dataset")
-        for position, each in enumerate(self.inputs):
+        if self.workdir and InputBody(dataset=self.workdir).parts[1] in {each.parts[1] for each in self.inputs}:
+            yield ("workdir",), "is an input too: leave it out there"
+        if len(self.reads) > MOST_INPUTS:
+            yield ("workdir",), f"is one more than the {MOST_INPUTS} datasets that a job may read"
+        for field, each in self.reads:
             owner = each.parts[0]
             if owner not in (None, self.tenant, DEFAULT_TENANT):
                 readable = " and ".join(dict.fromkeys((self.tenant, DEFAULT_TENANT)))
-                yield ("inputs", position, "dataset"), f"belongs to {owner}: a job of {self.tenant} reads datasets of {readable}"
+                yield field, f"belongs to {owner}: a job of {self.tenant} reads datasets of {readable}"
         for position, name in enumerate(self.sites.require.site):
             if name in self.sites.exclude:
                 yield ("sites", "require", "site", position), f"{name} is excluded too: leave it out in one of the two"
@@ -215,6 +227,8 @@ class JobBody(Body):
     def _spark_objections(self, spark: SparkBody) -> Iterator[tuple[Where, str]]:
         if self.tasks > 1:
             yield ("tasks",), "is of no use to a Spark application: say how many executors it has"
+        if self.workdir:
+            yield ("workdir",), "is not to be had for a Spark application: name its files below the site's storage"
         if self.resources.gpus.count:
             yield ("resources", "gpus"), "are not to be had for a Spark application: leave them out"
         if self.resources.memory_gib < SPARK_LEAST_GIB:

@@ -67,14 +67,14 @@ def tenant_of(body: TenantBody) -> Tenant:
 def job_of(body: JobBody, resolve: Resolve) -> tuple[str, JobSpec]:
     """A job's name and spec, each input pinned to what `resolve` says, which is asked for the job's tenant where an input names
     none. Raises DocumentError with a fault for every input that nobody has."""
-    wanted, weights = body.resources, body.objective
+    wanted, weights, read = body.resources, body.objective, _pinned(body, resolve)
     return body.name, JobSpec(
         tenant=body.tenant,
         command=tuple(body.command or ()),
         script=body.script,
         tasks=body.tasks,
         resources=TaskResources(wanted.cpus, wanted.memory_gib, GpuRequest(wanted.gpus.count, tuple(wanted.gpus.types))),
-        inputs=_pinned(body, resolve),
+        inputs=read,
         outputs=tuple(each.dataset for each in body.outputs),
         run_time_s=body.run_time,
         walltime_s=body.walltime,
@@ -92,6 +92,7 @@ def job_of(body: JobBody, resolve: Resolve) -> tuple[str, JobSpec]:
         env=body.env,
         image=body.image,
         spark=_spark(body.spark),
+        workdir=read[-1] if body.workdir else None,
     )
 
 
@@ -105,13 +106,13 @@ def _spark(body: SparkBody | None) -> Spark | None:
 def _pinned(body: JobBody, resolve: Resolve) -> tuple[DatasetId, ...]:
     found: list[DatasetId] = []
     faults = []
-    for position, each in enumerate(body.inputs):
+    for field, each in body.reads:
         try:
             tenant, name, version = each.parts
             found.append(resolve(tenant or body.tenant, name, version))
         except Invalid as error:
             message = "; ".join(fault.message for fault in error.faults) or error.detail
-            faults.append(Fault(f"inputs.{position}.dataset", message))
+            faults.append(Fault(".".join(map(str, field)), message))
     if faults:
         raise DocumentError(faults=faults)
     return tuple(found)
@@ -181,7 +182,8 @@ def _job_body(spec: JobSpec, name: str) -> dict[str, Any]:
         "script": spec.script,
         "tasks": spec.tasks,
         "resources": {"cpus": spec.resources.cpus, "memory_gib": spec.resources.memory_gib, "gpus": gpus},
-        "inputs": [{"dataset": str(dataset)} for dataset in spec.inputs],
+        "inputs": [{"dataset": str(dataset)} for dataset in spec.inputs if dataset != spec.workdir],
+        "workdir": str(spec.workdir) if spec.workdir else None,
         "outputs": [{"dataset": output} for output in spec.outputs],
         "run_time": spec.run_time_s,
         "walltime": spec.walltime_s,

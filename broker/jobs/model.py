@@ -122,8 +122,8 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """What a user asks for, in plain units. Inputs are pinned to a version. The job's name is in its wish, so that equal
-    jobs have equal specs."""
+    """What a user asks for, in plain units. Inputs are pinned to a version; `workdir`, of which each task works in a copy of its
+    own, is one of them. The job's name is in its wish, so that equal jobs have equal specs."""
 
     tenant: str
     command: tuple[str, ...] = ()
@@ -142,6 +142,7 @@ class JobSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     image: str | None = None
     spark: Spark | None = None
+    workdir: DatasetId | None = None
 
     @property
     def pieces(self) -> tuple[int, TaskResources]:

@@ -22,6 +22,16 @@ def replica_path(dataset: DatasetId) -> str:
     return f"{OURS}/replicas/{dataset.tenant}/{dataset.name}@{dataset.version}"
 
 
+def uploads_path(federation: str) -> str:
+    """The folder of all that a federation was sent."""
+    return f"{OURS}/uploads/{federation}"
+
+
+def upload_path(federation: str, upload: str) -> str:
+    """What somebody sent: it stays there and becomes a replica once it is whole."""
+    return f"{uploads_path(federation)}/{upload}"
+
+
 def incoming_path(dataset: DatasetId) -> str:
     """The folder of what a transfer is bringing: `<epoch>`, and `<epoch>.part` for the file that is under way."""
     return f"{OURS}/incoming/{dataset.tenant}/{dataset.name}@{dataset.version}"

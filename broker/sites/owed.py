@@ -15,6 +15,7 @@ from broker.jobs.lifecycle import Cancelled, Event, Exited, GaveUp, Staged, Star
 from broker.jobs.model import Ask, End, Ending, JobState, Phase, run_name
 from broker.records import Unresolved
 from broker.sites.layout import claim_path, output_path
+from broker.sites.workdir import in_workdir
 from broker.world import Job
 from topology.dataset import Dataset, DatasetId, Replica
 
@@ -112,9 +113,9 @@ def run_of(job: Job, federation: str, here: Mapping[str, str]) -> Run:
         tasks=spec.tasks,
         per_task=spec.resources.on(attempt.gpu_type),
         pool=attempt.pool,
-        command=spec.command,
+        command=in_workdir(spec.workdir.name, spec.command, spec.script) if spec.workdir else spec.command,
         env=spec.env,
-        script=spec.script,
+        script=None if spec.workdir else spec.script,
         inputs=here,
         outputs={output: output_path(name, output) for output in spec.outputs},
         walltime_s=spec.walltime_s,

@@ -26,7 +26,7 @@ from broker.store.memory import MemoryServer, MemoryStore
 from broker.store.mirror import Mirror
 from broker.world import World
 from tests.broker.placement.worlds import a_dataset, a_link, a_view
-from topology.dataset import Dataset, Replica
+from topology.dataset import Dataset, DatasetId, Replica
 from topology.link import GIB
 from topology.site import Admission
 
@@ -380,6 +380,17 @@ async def test_a_spec_without_jobs_goes_after_a_while_unless_it_was_written_anew
     leader.clock.time += 1
     await keeping.turn(leader.right)
     assert not leader.world.revision(spec)
+
+
+async def test_a_temporary_dataset_goes_once_its_time_is_over_and_no_site_has_it():
+    leader = Leader(keep_temporary_hours=1.0)
+    await leader.lead()
+    old, new, here, kept = (DatasetId("default", name, "1") for name in ("old", "new", "here", "kept"))
+    for dataset, age, is_temporary in ((old, 3601, True), (new, 3599, True), (here, 3601, True), (kept, 3601, False)):
+        await leader.save((KEYS.dataset(dataset), Dataset(dataset, 1, None, leader.clock.now() - age, is_temporary)))
+    await leader.save((KEYS.replica(here, "ams"), Replica(here, "ams", "there")))
+    await Housekeeping(leader.context, leader.store).turn(leader.right)
+    assert set(leader.world.datasets) == {new, here, kept}
 
 
 async def test_an_idempotency_key_is_kept_for_a_day(leader):

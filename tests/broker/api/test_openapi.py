@@ -8,7 +8,7 @@ from aiohttp import ClientSession
 
 from broker.api.app import MODULES
 from broker.api.auth import OPEN
-from broker.api.openapi import BODIES, described
+from broker.api.openapi import BODIES, SENT, described
 from broker.api.queries import QUERIES
 from broker.api.rights import LEAST
 from broker.errors import Invalid
@@ -50,7 +50,8 @@ def test_all_that_it_refers_to_is_there():
 def test_tables_name_routes_that_are_there():
     assert set(QUERIES) <= set(operations())
     assert set(BODIES) <= set(operations())
-    assert all(("requestBody" in shown) == (route in BODIES) for route, shown in operations().items())
+    assert set(SENT) <= set(operations())
+    assert all(("requestBody" in shown) == (route in {*BODIES, *SENT}) for route, shown in operations().items())
 
 
 def test_a_jobs_fields_are_those_of_the_model():

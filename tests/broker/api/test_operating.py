@@ -106,6 +106,9 @@ async def test_each_change_is_in_the_audit_with_who_made_it(federation, tmp_path
         await after("PUT /v1/links/{name}", fed.put("links", "ams:fra", link), ("create", "links/ams:fra"))
         data = {"name": "corpus", "replicas": [{"site": "ams", "path": "corpus"}]}
         await after("PUT /v1/datasets/{name}", fed.put("datasets", "corpus", data), ("create", "datasets/default/corpus@1"))
+        (tmp_path / "words.txt").write_text("one two")
+        sent = fed.upload("words@1", tmp_path / "words.txt", "fra")
+        await after("PUT /v1/datasets/{name}/content", sent, ("upload", "datasets/default/words@1"))
         await after("PUT /v1/tenants/{name}", fed.put("tenants", "red", {"name": "red"}), ("create", "tenants/red"))
         changed = {"name": "red", "max_pending": 7}
         await after("PUT /v1/tenants/{name}", fed.put("tenants", "red", changed), ("change", "tenants/red"))
