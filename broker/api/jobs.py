@@ -6,20 +6,24 @@ from itertools import islice
 
 from aiohttp import web
 
+from broker.api.explain import explained
 from broker.api.finding import job_of_request, whole_number
+from broker.api.health import pause_view
 from broker.api.matching import tagged
 from broker.api.pages import last_of, token_of
 from broker.api.selecting import FILTERS, narrowed, newest, selector_of
 from broker.api.services import SERVICES, Services, answer
 from broker.api.views import Shown, job_view
 from broker.documents import body_of
-from broker.jobs.model import Phase, shape_of
+from broker.jobs.model import Phase, Shape, shape_of
 from broker.world import Job
 
 routes = web.RouteTableDef()
 
 PAGE = 100
 LONGEST_PAGE = 1_000
+MOST_WORKED_OUT = 10
+"""Classes of jobs of one answer for which a broker that does not lead asks every site."""
 
 
 @routes.get("/v1/jobs")
@@ -33,7 +37,8 @@ async def list_jobs(request: web.Request) -> web.Response:
     selector = narrowed(request, selector_of(filters))
     found = list(islice(newest(services.context.world, selector, before), limit + 1))
     further = await token_of(services, found[limit - 1].id, filters) if len(found) > limit else None
-    return answer({"items": [shown(services, job) for job in found[:limit]], "next": further})
+    told: dict[Shape, str] = {}
+    return answer({"items": [shown(services, job, told) for job in found[:limit]], "next": further})
 
 
 @routes.get("/v1/jobs/{job}")
@@ -44,9 +49,23 @@ async def show_job(request: web.Request) -> web.Response:
     return tagged(answer({**shown(request.app[SERVICES], job), "spec": spec}), job.wish_revision)
 
 
-def shown(services: Services, job: Job) -> Shown:
-    """A job as callers see it. Why a pending one waits, only the leader knows without working it out."""
-    passed = services.planner.reasons.get(shape_of(job.spec, job.state)) if job.state.phase is Phase.PENDING else None
-    held = job.wish.hold
-    why_held = f"held by {held.who}{': ' * bool(held.why)}{held.why}: `fed release` lets it go" if held else ""
-    return job_view(job, services.context.clock.now(), why_held or (passed.reason if passed else ""))
+def shown(services: Services, job: Job, told: dict[Shape, str] | None = None) -> Shown:
+    """A job as callers see it. `told` keeps, for the jobs of one answer, what was worked out of why a class waits."""
+    why = _why_it_waits(services, job, {} if told is None else told) if job.state.phase is Phase.PENDING else ""
+    return job_view(job, services.context.clock.now(), why)
+
+
+def _why_it_waits(services: Services, job: Job, told: dict[Shape, str]) -> str:
+    """The leader knows it from its last plan; the others work it out, of the first classes of an answer."""
+    if held := job.wish.hold:
+        return f"held by {held.who}{': ' * bool(held.why)}{held.why}: `fed release` lets it go"
+    if paused := pause_view(services.context.world):
+        return str(paused["reason"])
+    shape = shape_of(job.spec, job.state)
+    if passed := services.planner.reasons.get(shape):
+        return passed.reason
+    if services.members.is_leader or (job.state.not_before or 0.0) > services.context.clock.now():
+        return ""
+    if shape not in told and len(told) < MOST_WORKED_OUT:
+        told[shape] = explained(services, shape).reason
+    return told.get(shape, "")

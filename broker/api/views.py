@@ -31,7 +31,7 @@ def job_view(job: Job, now: float, reason: str = "") -> Shown:
         "phase": state.phase,
         "site": attempt.site if attempt and not is_pending else None,
         "attempt": state.number,
-        "reason": state.reason or (reason if is_pending else ""),
+        "reason": _joined(reason, state.reason) if is_pending else state.reason,
         "created_at": wish.created_at,
         "started_at": attempt.started_at if attempt else None,
         "finished_at": state.finished_at,
@@ -44,6 +44,11 @@ def job_view(job: Job, now: float, reason: str = "") -> Shown:
         "attempts": [_attempt_view(each) for each in state.attempts],
         "attempts_folded": state.folded,
     }
+
+
+def _joined(now: str, before: str) -> str:
+    """Why a job waits, and what its last attempt came to."""
+    return f"{now}; before that: {before}" if now and before else now or before
 
 
 def _times(job: Job, attempt: Attempt | None, now: float) -> dict[str, float | None]:

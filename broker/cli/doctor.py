@@ -19,6 +19,7 @@ FULL = 0.6
 CLOCKS_APART_S = 5.0
 LOSES_WRITES = ("3.5.0", "3.5.1", "3.5.2")
 """https://groups.google.com/a/kubernetes.io/g/dev/c/B7gJs88XtQc"""
+RESTORED = "look at `fed jobs`, then `fed resume`: until then no broker leads or works a site"
 TAKEOVER = "a takeover takes seconds; if it lasts, see the brokers' logs"
 
 
@@ -60,7 +61,8 @@ def findings(health: Json, now: float) -> Iterator[Finding]:
     cure = "set both clocks by NTP" if abs(apart) > CLOCKS_APART_S else ""
     yield Finding("clock", f"the broker's is {apart:+.0f} s from this machine's" if cure else "as this machine's", cure)
     if health["paused"]:
-        yield Finding("placement", health["paused"]["reason"], "`fed resume`, once the reason is gone", is_bad=True)
+        cure = RESTORED if _is_restored(health) else "`fed resume`, once the reason is gone"
+        yield Finding("placement", health["paused"]["reason"], cure, is_bad=True)
     if health["tokens"]:
         yield Finding("tokens", health["tokens"], "mend the file: the tokens that were read last go on to count")
     for job, why in health["unreadable_jobs"].items():
@@ -68,7 +70,7 @@ def findings(health: Json, now: float) -> Iterator[Finding]:
     for key, why in health["unwritable"].items():
         yield Finding(f"record {key}", why, "see the broker's log; the job stays where it is", is_bad=True)
     for site in health["sites"]:
-        yield _site(site)
+        yield _site(site, _is_restored(health))
 
 
 def _store(store: Json) -> Iterator[Finding]:
@@ -97,20 +99,28 @@ def _brokers(health: Json) -> Iterator[Finding]:
     cure = "" if len(members) > 1 else "run a second one, which takes over within seconds"
     yield Finding("brokers", f"{len(members)} of them", cure)
     leader = health["leader"]
-    yield Finding("leader", leader or "none", "" if leader else TAKEOVER, is_bad=not leader)
+    if leader or not _is_restored(health):
+        yield Finding("leader", leader or "none", "" if leader else TAKEOVER, is_bad=not leader)
     versions = sorted({each["version"] for each in members})
     cure = "finish the upgrade: all should run the newest" if len(versions) > 1 else ""
     yield Finding("versions", ", ".join(versions) or "-", cure)
 
 
-def _site(site: Json) -> Finding:
+def _is_restored(health: Json) -> bool:
+    """Whether brokers wait for somebody to look at a restore: then none leads or works a site, as it should be."""
+    return bool((health["paused"] or {}).get("restore"))
+
+
+def _site(site: Json, is_restored: bool) -> Finding:
     what, state = f"site {site['name']}", f"{site['health']}{': ' * bool(site['reason'])}{site['reason']}"
     if site["unresolved"]:
         cure = f"{site['unresolved']} runs may still go on there: bring it back, so that they are ended"
         return Finding(what, state, cure, is_bad=site["health"] != "up")
     if site["health"] not in ("up", "degraded"):
-        return Finding(what, state, f"`fed site test {site['name']}` tells which layer fails, and why", is_bad=True)
-    if site["owner"] is None:
+        test = f"`fed site test {site['name']}`"
+        cure = f"mend that, then ask again: {test}" if site["reason"] else f"{test} tells which layer fails, and why"
+        return Finding(what, state, cure, is_bad=True)
+    if site["owner"] is None and not is_restored:
         return Finding(what, "nobody works it", TAKEOVER, is_bad=True)
     if site["admission"] != "open":
         return Finding(what, site["admission"], f"`fed site uncordon {site['name']}` when that is over")

@@ -73,13 +73,25 @@ async def test_nothing_is_placed_while_paused_and_that_is_said(fed, federation, 
     assert (await fed.health())["paused"] == paused
     job = (await fed.submit(a_job("waits")))["id"]
     await asyncio.sleep(0.3)
-    assert (await fed.job(job))["phase"] == "pending"
+    told = await fed.job(job)
+    assert (told["phase"], "the store moves" in told["reason"]) == ("pending", True)
     assert "the store moves" in (await fed.why(job))["reason"]
     assert (await fed.pause("again"))["paused"] == paused
     assert (await fed.resume())["paused"] is None
     await phase_of(job, "succeeded")
     with pytest.raises(InConflict):
         await fed.resume()
+
+
+async def test_every_broker_tells_why_a_job_waits(federation):
+    async with federation.broker() as one, federation.broker() as other, Client(one.url) as fed, Client(other.url) as at_other:
+        await fed.put("sites", "ams", federation.site("ams", cpus=4))
+        job = (await fed.submit({**a_job("wide"), "resources": {"cpus": 64}}))["id"]
+        async with asyncio.timeout(20):
+            for each in (fed, at_other):
+                while "short of 60 cpus" not in (await each.jobs())["items"][0]["reason"]:
+                    await asyncio.sleep(0.05)
+                assert "short of 60 cpus" in (await each.job(job))["reason"]
 
 
 async def test_each_change_is_in_the_audit_with_who_made_it(federation, tmp_path):

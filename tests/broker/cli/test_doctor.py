@@ -54,3 +54,8 @@ def test_nothing_is_told_of_a_federation_that_is_well():
 )
 def test_each_thing_that_is_wrong_is_told_with_a_cure(changed, expected):
     assert told(**changed) == [expected]
+
+
+def test_a_restore_that_nobody_has_looked_at_is_the_only_thing_that_is_told_of_it():
+    restored = {"reason": "the store was restored", "restore": {"at": NOW}}
+    assert told(paused=restored, leader=None, sites=[{**SITE, "owner": None}]) == [("placement", True)]
