@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from broker.clock import Clock
 from broker.documents.fields import Name
@@ -117,7 +118,7 @@ class TokenFile(BaseModel):
         names = [token.name for token in self.tokens]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
-            raise ValueError(f"tokens: {twice} is there twice: give each its own name")
+            raise ValueError(f"{twice} is there twice: give each its own name, or rotate the one that is there")
         return self
 
 
@@ -127,11 +128,16 @@ def read_tokens(path: Path) -> Sequence[Token]:
         plain = parse_plain(path.read_text())
         return TokenFile.model_validate(plain[0] if plain else {}).tokens
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}".removeprefix(": ") for each in error.errors())
+        faults = "; ".join(_fault(each) for each in error.errors())
         cure = "each entry is {name, role, tenant, sha256}, and `fed token new` makes one"
         raise TokensError(f"{path}: {faults}; {cure}") from error
     except (OSError, UnicodeDecodeError, DocumentError) as error:
         raise TokensError(f"{path}: {error}") from error
+
+
+def _fault(error: ErrorDetails) -> str:
+    where = ".".join(map(str, error["loc"]))
+    return f"{where}{': ' * bool(where)}{error['msg'].removeprefix('Value error, ')}"
 
 
 def is_private(path: Path) -> bool:
@@ -161,6 +167,23 @@ def remove_token(path: Path, name: str) -> None:
     if len(left) == len(tokens):
         raise TokensError(f"{path}: there is no token {name}; it has {', '.join(token.name for token in tokens) or 'none'}")
     _write(path, [_plain(token) for token in left])
+
+
+def rotate_token(path: Path, name: str, grace_s: float, now: float) -> str:
+    """Give an entry another token, and return it. The old one is good for `grace_s` more, as `<name>-old`, so that one sees in
+    the audit who still uses it. Raises TokensError."""
+    tokens = {token.name: token for token in read_tokens(path)}
+    if name not in tokens:
+        raise TokensError(f"{path}: there is no token {name}; it has {', '.join(tokens) or 'none'}")
+    token, old = f"{PREFIX}{secrets.token_urlsafe(TOKEN_BYTES)}", tokens[name]
+    tokens[name] = old.model_copy(update={"sha256": hash_of(token)})
+    former = f"{name[:36]}-old"  # a name has at most 40 characters
+    tokens.pop(former, None)
+    if grace_s:
+        until = datetime.fromtimestamp(min(now + grace_s, old.expires_at), UTC).isoformat(timespec="seconds")
+        tokens[former] = old.model_copy(update={"name": former, "expires": until})
+    _write(path, [_plain(each) for each in tokens.values()])
+    return token
 
 
 def _plain(token: Token) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from broker.access import Role, TokensError, add_token, read_tokens, remove_token
+from broker.access import Role, TokensError, add_token, read_tokens, remove_token, rotate_token
 from broker.cli.session import print_table
-from broker.errors import Invalid
+from broker.errors import Fault, Invalid
 
 File = Annotated[Path, typer.Option("--file", "-f", help="The `token_file` of the broker's settings.")]
-tokens = typer.Typer(no_args_is_help=True, help="Who may call: new, ls, rm. A broker takes changes of the file as they come.")
+tokens = typer.Typer(no_args_is_help=True, help="Who may call: new, rotate, ls, rm. Brokers take changes of the file as they come.")
 
 
 @tokens.command("new")
@@ -27,6 +27,25 @@ def new(
     """Make a token and print it: the file keeps only its hash."""
     try:
         print(add_token(file, name, role, tenant, expires))
+    except TokensError as error:
+        raise Invalid(str(error)) from error
+
+
+@tokens.command("rotate")
+def rotate(
+    file: File,
+    name: str,
+    grace: Annotated[str, typer.Option(help="So long the old one is good, too, such as 1h.")] = "",
+) -> None:
+    """Give somebody another token, and print it; role, tenant and expiry stay."""
+    from broker.documents.fields import seconds_of
+
+    try:
+        grace_s = seconds_of(grace) if grace else 0.0
+    except ValueError as error:
+        raise Invalid(faults=[Fault("--grace", str(error))]) from error
+    try:
+        print(rotate_token(file, name, grace_s, datetime.now(UTC).timestamp()))
     except TokensError as error:
         raise Invalid(str(error)) from error
 

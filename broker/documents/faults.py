@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -102,15 +102,15 @@ def _message(error: ErrorDetails, where: Where, model: type[BaseModel]) -> str:
     if kind == "missing":
         return f"is missing: add it{_example(where, model)}"
     if kind == "extra_forbidden":
-        home = _model_at(model, where[:-1])
-        return f"is no field here: {suggestion(str(where[-1]), _fields(home) if home else ())}"
+        return f"is no field here: {_meant(str(where[-1]), _model_at(model, where[:-1]))}"
     if kind in ("model_type", "model_attributes_type"):
         home = _model_at(model, where)
         return f"{shown(given)} is no mapping: give it {', '.join(_fields(home)) if home else 'fields'}"
     if kind == "finite_number" or (kind == "float_type" and type(given) is int):
         return f"{shown(given)} is out of range: use a finite number"
     if kind in WANTED:
-        return f"{shown(given)} is not {WANTED[kind]}{_cure(WANTED[kind], given)}"
+        cure = _example(where, model).replace(", such as", ": write") if kind == "dict_type" else _cure(WANTED[kind], given)
+        return f"{shown(given)} is not {WANTED[kind]}{cure}"
     if kind in LIMITS:
         name, words = LIMITS[kind]
         return f"{shown(given)} is out of range: use {words} {context[name]:g}"
@@ -119,6 +119,30 @@ def _message(error: ErrorDetails, where: Where, model: type[BaseModel]) -> str:
         return f"has {context['actual_length']}: give {'at least' if kind == 'too_short' else 'at most'} {length}"
     message = error["msg"].removeprefix("Value error, ")
     return f"{shown(given)} will not do: {message}"
+
+
+def _meant(given: str, home: type[BaseModel] | None) -> str:
+    """Where a field belongs that is none of `home`: deeper below it, or under another name."""
+    if home is None:
+        return suggestion(given, ())
+    deeper = dict(_below(home))
+    if given in deeper:
+        return f"it belongs into {deeper[given]}"
+    near = difflib.get_close_matches(given, deeper, 1)
+    if near and not difflib.get_close_matches(given, _fields(home), 1):
+        return f"did you mean {deeper[near[0]]}?"
+    return suggestion(given, _fields(home))
+
+
+def _below(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, str]]:
+    """Name and path of each field of the models that a model holds, the nearest last."""
+    for name, field in model.model_fields.items():
+        inner = _model_in(field.annotation)
+        if inner is None:
+            continue
+        here = f"{path}{field.alias or name}"
+        yield from _below(inner, f"{here}.")
+        yield from ((each, f"{here}.{each}") for each in _fields(inner))
 
 
 def _cure(wanted: str, given: object) -> str:
