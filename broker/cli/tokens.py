@@ -13,7 +13,7 @@ from broker.cli.session import print_table
 from broker.errors import Fault, Invalid
 
 File = Annotated[Path, typer.Option("--file", "-f", help="The `token_file` of the broker's settings.")]
-tokens = typer.Typer(no_args_is_help=True, help="Who may call: new, rotate, ls, rm. Brokers take changes of the file as they come.")
+tokens = typer.Typer(no_args_is_help=True, help="Who may call: new, rotate, ls, rm. Brokers see changes of the file at once.")
 
 
 @tokens.command("new")
