@@ -11,6 +11,7 @@ import secrets
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,7 @@ Python's defaults a third of a busy broker's time went into looking through them
 
 DRAIN_S = 5.0
 """How long requests under way may take when the broker stops."""
+DOWNLOADS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,10 @@ async def running_broker(
         uploads = Uploads(context, lambda: registry.owned)
         stack.callback(uploads.close)
         await stack.enter_async_context(_running({"uploads": uploads.run}, context))
-        services = Services(context, records, vitals, members, submissions, registry, planner, feed, peers, uploads, tokens)
+        downloads = ThreadPoolExecutor(DOWNLOADS_AT_ONCE, thread_name_prefix="download")
+        stack.callback(downloads.shutdown, wait=False, cancel_futures=True)
+        asked = submissions, registry, planner, feed, peers, uploads, downloads
+        services = Services(context, records, vitals, members, *asked, tokens)
         await stack.enter_async_context(_serving(services, listener, settings))
         yield Broker(url, context, members, records, uploads)
         log.info("stopping: what is under way is brought to its end, rights are handed over")

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import os
 import secrets
 import ssl
 import time
@@ -25,7 +24,6 @@ from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 from aiohttp import (
-    ClientConnectorError,
     ClientError,
     ClientResponse,
     ClientSession,
@@ -33,12 +31,12 @@ from aiohttp import (
     ClientTimeout,
     InvalidURL,
     NonHttpUrlClientError,
-    ServerDisconnectedError,
     TCPConnector,
 )
 
-from broker.errors import BY_STATUS, Fault, FedError, Invalid, NoAnswer, NotFound, TooMany, Unavailable
+from broker.errors import Fault, FedError, Invalid, NoAnswer, NotFound, TooMany, Unavailable
 from broker.packing import Parcel, packed_workdir, parcel_of
+from broker.replies import cause_of, check_answer, server_sent
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -139,7 +137,7 @@ class Client:
         where some were missed: list the jobs anew."""
         while True:
             try:
-                async for kind, data, at in _server_sent(self._stream("/v1/events", narrow, _behind(last), QUIET_S)):
+                async for kind, data, at in server_sent(self._stream("/v1/events", narrow, _behind(last), QUIET_S)):
                     last = at if at is not None else last
                     if kind:
                         yield data if kind == "job" else {"reset": True}
@@ -256,7 +254,7 @@ class Client:
             timeout = ClientTimeout(total=None, sock_connect=ANSWER_S)
             headers = {"Content-Type": "application/x-tar"}
             async with self._open.put(url, data=archive(), params=given, headers=headers, timeout=timeout) as response:
-                await _check(response)
+                await check_answer(response)
                 answer: Json = json.loads(await response.read())
                 return answer
 
@@ -337,13 +335,23 @@ class Client:
     ) -> Json:
         content = None if body is None else json.dumps(body).encode()
         sent = {**(headers or {}), **({"Content-Type": "application/json"} if content is not None else {})}
+        is_lost = False
 
         async def once() -> Json:
+            nonlocal is_lost
             asked = self._open.request(method, self.url + path, data=_body(content), params=_given(query), headers=sent)
-            async with asked as response:
-                await _check(response)
-                answer: Json = json.loads(await response.read() or b"{}")
-                return answer
+            try:
+                async with asked as response:
+                    await check_answer(response)
+                    answer: Json = json.loads(await response.read() or b"{}")
+                    return answer
+            except NotFound:
+                if method == "DELETE" and is_lost:  # by us: its answer did not arrive
+                    return {}
+                raise
+            except (ClientError, ConnectionError, TimeoutError):
+                is_lost = True
+                raise
 
         return await self._patiently(once)
 
@@ -372,7 +380,7 @@ class Client:
     ) -> ClientResponse:
         timeout = ClientTimeout(total=None, sock_connect=ANSWER_S, sock_read=quiet_s)
         response = await self._open.get(self.url + path, params=_given(query), headers=headers, timeout=timeout)
-        await _check(response)
+        await check_answer(response)
         return response
 
     async def _patiently(self, once: Callable[[], Awaitable[T]]) -> T:
@@ -392,7 +400,7 @@ class Client:
             except (InvalidURL, NonHttpUrlClientError) as error:
                 raise Invalid(f"{self.url} is no endpoint's URL: give one such as {DEFAULT_URL}") from error
             except (ClientError, ConnectionError, TimeoutError, ValueError) as error:
-                failure = NoAnswer(f"{self.url} does not answer ({_cause_of(error)}): is `fed up` running, and FED_URL right?")
+                failure = NoAnswer(f"{self.url} does not answer ({cause_of(error)}): is `fed up` running, and FED_URL right?")
             if time.monotonic() + delay > until:
                 raise failure
             if isinstance(failure, NoAnswer | Unavailable):
@@ -425,53 +433,12 @@ def run(
     return asyncio.run(main())
 
 
-async def _server_sent(chunks: AsyncIterator[bytes]) -> AsyncIterator[tuple[str, Json, int | None]]:
-    """Kind (empty where there is only an id), data and id of each event."""
-    rest = b""
-    async for chunk in chunks:
-        *blocks, rest = (rest + chunk).split(b"\n\n")
-        for block in blocks:
-            fields = dict(line.split(b": ", 1) for line in block.split(b"\n") if b": " in line and not line.startswith(b":"))
-            at = int(fields[b"id"]) if b"id" in fields else None
-            if fields:
-                yield fields.get(b"event", b"").decode(), json.loads(fields.get(b"data", b"{}")), at
-
-
 def _matching(etag: str | None) -> dict[str, str]:
     return {"If-Match": etag} if etag else {}
 
 
 def _behind(last: int | None) -> dict[str, str]:
     return {} if last is None else {"Last-Event-ID": str(last)}
-
-
-async def _check(response: ClientResponse) -> None:
-    """Raise what a problem document tells."""
-    if response.status < 400:
-        return
-    raw = await response.read()
-    try:
-        body = json.loads(raw)
-        detail = str(body.get("detail") or body.get("title") or "")
-        faults = [Fault(each["field"], each["message"], each["document"], each["line"]) for each in body.get("faults", ())]
-    except (ValueError, AttributeError, KeyError):
-        detail, faults = f"{response.status} {response.reason}", []
-    if response.status == TooMany.status:
-        raise TooMany(detail, faults, after_s=_seconds(response.headers.get("Retry-After", "")))
-    raise BY_STATUS.get(response.status, FedError)(detail, faults)
-
-
-def _cause_of(error: Exception) -> str:
-    """Why a call got no answer, in few words."""
-    if isinstance(error, ClientConnectorError) and error.os_error.errno:
-        return os.strerror(error.os_error.errno)
-    if isinstance(error, ServerDisconnectedError):
-        return "it hung up: an https:// endpoint does so when asked over http://"
-    return str(error) or type(error).__name__
-
-
-def _seconds(text: str) -> float:
-    return float(text) if text.isdigit() else 1.0
 
 
 def _body(content: bytes | None) -> io.BytesIO | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, TypeGuard
 
 from broker.api.matching import Wanted
@@ -70,14 +70,6 @@ async def catch_up(services: Services, key: str) -> bool:
     async with asyncio.timeout(CATCH_UP_S):
         await services.context.world.mirror.reached(record.revision)
     return True
-
-
-async def save_all(services: Services, values: Mapping[str, object]) -> None:
-    """Write values by key, whatever is there now."""
-    entries = services.context.world.mirror.entries
-    due = {key: value for key, value in values.items() if key not in entries or entries[key].value != value}
-    if due:
-        await services.context.ledger.commit([[Save(key, value, None)] for key, value in due.items()])
 
 
 async def remove(services: Services, keys: Iterable[str], who: str = "", wanted: Wanted | None = None) -> None:

@@ -13,6 +13,8 @@ from broker.store import keys as kinds
 
 PASSED_ON = "X-Fed-Passed-On"
 """Marks a request that came from another member: it goes no further."""
+TOLD = ("Content-Type", "ETag", "Retry-After")
+"""Headers of the other member's answer that are its caller's."""
 CONNECT_S = 5.0
 
 
@@ -43,7 +45,8 @@ async def pass_on(
     except (ClientError, TimeoutError) as error:
         raise Unavailable(f"the broker that works site {site} does not answer: {error}") from error
     async with theirs:
-        return await stream(request, _chunks(theirs), (PeerFailed,), {"Content-Type": theirs.content_type}, theirs.status)
+        told = {name: theirs.headers[name] for name in TOLD if name in theirs.headers}
+        return await stream(request, _chunks(theirs), (PeerFailed,), told, theirs.status)
 
 
 async def _chunks(theirs: ClientResponse) -> AsyncGenerator[bytes, None]:

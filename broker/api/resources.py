@@ -11,7 +11,7 @@ from aiohttp import web
 
 from broker.api.auth import caller_of, default_tenant, sees, tenant_asked, with_tenant
 from broker.api.bodies import body_of_request, check_name, raw_of
-from broker.api.changes import fresh, is_saved, remove, save_all, update, update_at
+from broker.api.changes import TRIES, fresh, is_saved, remove, update, update_at
 from broker.api.finding import newest
 from broker.api.health import site_health
 from broker.api.matching import Wanted, tagged, wanted
@@ -21,14 +21,15 @@ from broker.api.views import Shown
 from broker.auditing import entry
 from broker.documents import DatasetBody, LinkBody, SiteBody, TenantBody, body_of, dataset_of, link_of, site_of, tenant_of
 from broker.documents.reading import check, load_json
-from broker.errors import Fault, InConflict, Invalid, NotFound
+from broker.errors import Fault, FedError, InConflict, Invalid, NotFound
 from broker.jobs.model import DEFAULT_TENANT
 from broker.records import Tenant
 from broker.store import keys as kinds
-from broker.store.ledger import Erase
+from broker.store.base import Expect
+from broker.store.ledger import Erase, Save
 from broker.submission import known_tenant
 from broker.world import World
-from topology.dataset import Dataset, DatasetId
+from topology.dataset import Dataset, DatasetId, Replica
 from topology.link import Link
 from topology.site import Admission, Site
 
@@ -43,16 +44,26 @@ async def put_site(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     body = await body_of_request(request, SiteBody)
     check_name(request, body.name)
-    declared = site_of(body)
+    declared, key, who = site_of(body), _key(services, kinds.SITES, body.name), caller_of(request)
+    known, before = wanted(request), services.context.world.sites.get(body.name)
+    closed = before if before is not None and _is_moved(before, declared) else None
+    if closed:
+        known = Wanted(frozenset([await _closed(services, closed, who, known, check_site_idle)]))
 
     def changed(old: Site | None) -> Site:
         if old is None:
             return declared
-        if (old.engine.kind, old.storage.url) != (declared.engine.kind, declared.storage.url):
-            check_site_idle(services.context.world, declared.name)
-        return declared if "admission" in body.model_fields_set else replace(declared, admission=old.admission)
+        if _is_moved(old, declared) and not closed:
+            raise InConflict(f"site {old.name} was changed meanwhile: look at it, and try again")
+        admission = closed.admission if closed else old.admission
+        return declared if "admission" in body.model_fields_set else replace(declared, admission=admission)
 
-    site, revision = await _declare(request, _key(services, kinds.SITES, body.name), changed)
+    try:
+        site, revision = await update_at(services, key, changed, who, wanted=known)
+    except FedError:
+        if closed:
+            await _opened(services, closed, who)
+        raise
     return tagged(answer(_site_view(services, site)), revision)
 
 
@@ -92,8 +103,26 @@ async def put_dataset(request: web.Request) -> web.Response:
 
     keys = world.mirror.keys
     dataset, revision = await _declare(request, keys.dataset(declared.id), changed)
-    await save_all(services, {keys.replica(each.dataset, each.site): each for each in replicas})
+    for each in replicas:
+        await _add_replica(services, each, caller_of(request))
     return tagged(answer(dataset_view(services, dataset)), revision)
+
+
+async def _add_replica(services: Services, replica: Replica, who: str) -> None:
+    """A copy that somebody says is there, at a site that is still registered. Raises InConflict."""
+    key = services.context.world.mirror.keys.replica(replica.dataset, replica.site)
+    site_key = _key(services, kinds.SITES, replica.site)
+    for _ in range(TRIES):
+        (old, revision), (site, of_site) = await fresh(services, key), await fresh(services, site_key)
+        if old == replica:
+            return
+        if site is None:
+            break
+        audited = entry(services.context, who, "change" if old else "create", key, old, replica)
+        (result,) = await services.context.ledger.commit([[Save(key, replica, revision), Expect(site_key, of_site), audited]])
+        if is_saved(result):
+            return
+    raise InConflict(f"site {replica.site} was removed or changed meanwhile: look at it, and try again")
 
 
 @routes.put("/v1/tenants/{name}")
@@ -179,9 +208,8 @@ async def delete_site(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     world, keys = services.context.world, services.context.world.mirror.keys
     site = _one(world.sites, "site", request)
-    check_site_unused(world, site.name)
     who = caller_of(request)
-    revision = await _closed(services, site, who, wanted(request))
+    revision = await _closed(services, site, who, wanted(request), check_site_unused)
     await remove(services, [keys.replica(dataset, site.name) for dataset in datasets_at(world, site.name)])
     key = keys.of(kinds.SITES, site.name)
     audited = entry(services.context, who, "delete", key, site, None)
@@ -225,23 +253,34 @@ async def delete_tenant(request: web.Request) -> web.Response:
     return web.Response(status=HTTPStatus.NO_CONTENT)
 
 
-async def _closed(services: Services, site: Site, who: str, known: Wanted | None) -> int:
-    """Cordon a site that is to go; the revision of its record. A placement names the record it relied on, so that once the mirror
-    has seen this one, it knows of all jobs that were placed there, and no more are. Raises InConflict if there are any, and
-    Outdated where the site is not as `known`."""
+async def _closed(services: Services, site: Site, who: str, known: Wanted | None, check: Callable[[World, str], None]) -> int:
+    """Cordon a site that is to go, or to be worked in another way; the revision of its record. A placement names the record it
+    relied on, so that once the mirror has seen this one, it knows of all jobs that were placed there, and no more are. Raises
+    what `check` does then, and Outdated where the site is not as `known`."""
     world, key = services.context.world, _key(services, kinds.SITES, site.name)
-
-    def admitting(admission: Admission) -> Callable[[Site | None], Site]:
-        return lambda old: replace(old or site, admission=admission)
-
-    _, revision = await update_at(services, key, admitting(Admission.CORDONED), who, "cordon", known)
+    check(world, site.name)
+    _, revision = await update_at(services, key, _admitting(site, Admission.CORDONED), who, "cordon", known)
     await world.mirror.reached(revision)
     try:
-        check_site_unused(world, site.name)
+        check(world, site.name)
     except InConflict:
-        await update(services, key, admitting(site.admission), who)
+        await _opened(services, site, who)
         raise
     return revision
+
+
+async def _opened(services: Services, site: Site, who: str) -> None:
+    """Take back what `_closed` did."""
+    await update(services, _key(services, kinds.SITES, site.name), _admitting(site, site.admission), who)
+
+
+def _admitting(site: Site, admission: Admission) -> Callable[[Site | None], Site]:
+    return lambda old: replace(old or site, admission=admission)
+
+
+def _is_moved(old: Site, new: Site) -> bool:
+    """Whether jobs that are there would be lost sight of."""
+    return (old.engine.kind, old.storage.url) != (new.engine.kind, new.storage.url)
 
 
 async def _taken_away(services: Services, dataset: DatasetId, who: str, known: Wanted | None) -> None:

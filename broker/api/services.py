@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
@@ -57,6 +58,8 @@ class Services:
     peers: ClientSession
     """For what another member must answer."""
     uploads: Uploads
+    downloads: Executor
+    """Threads that read files for callers: storage that hangs holds these, and nothing else."""
     tokens: Tokens | None = None
     """What requests must bear one of; None leaves the endpoint to all on this machine."""
 

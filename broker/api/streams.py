@@ -64,7 +64,8 @@ async def job_outputs(request: web.Request) -> web.StreamResponse:
     if services.sites.adapter(site) is None:
         return await pass_on(request, services, site)
     storage = services.context.world.sites[site].storage
-    return await _from_site(request, tar_of(storage, {name: path for name, (_, path) in places.items()}), "application/x-tar")
+    archive = tar_of(storage, {name: path for name, (_, path) in places.items()}, services.downloads)
+    return await _from_site(request, archive, "application/x-tar")
 
 
 def _places(services: Services, job: Job) -> dict[str, tuple[str, str]]:

@@ -6,6 +6,7 @@ import asyncio
 import posixpath
 import tarfile
 from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import Executor
 from contextlib import closing
 
 from broker.storage import Folder, StorageError
@@ -14,10 +15,11 @@ from topology.site import Storage
 CHUNK_BYTES = 2**18
 
 
-async def tar_of(storage: Storage, paths: Mapping[str, str]) -> AsyncIterator[bytes]:
-    """A tar archive with a folder for each of `paths` (name to path below the storage). Raises StorageError."""
-    chunks = archive(storage, paths)
-    while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+async def tar_of(storage: Storage, paths: Mapping[str, str], threads: Executor) -> AsyncIterator[bytes]:
+    """A tar archive with a folder for each of `paths` (name to path below the storage), read in `threads`. Raises
+    StorageError."""
+    chunks, loop = archive(storage, paths), asyncio.get_running_loop()
+    while (chunk := await loop.run_in_executor(threads, next, chunks, None)) is not None:
         yield chunk
 
 

@@ -38,12 +38,15 @@ async def unstick_job(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     why = reason_of(request, "say what is wrong with the job: it stays in the audit")
     name, who = request.match_info["job"], caller_of(request)
+    outcome = Outcome.FAILED
     if name in services.context.world.frozen:
         outcome, draft = _of_unreadable(services, name, who, why)
     else:
         job = await job_of_request(request)
         name = job.id
-        outcome, draft = Outcome.FAILED, _of_readable(services, job, who, why)
+        if job.state.reason == _reason(who, why):  # asked again, since the answer was lost
+            return answer({"id": name, "outcome": outcome})
+        draft = _of_readable(services, job, who, why)
     (result,) = await services.context.ledger.commit([draft])
     if not is_saved(result):
         raise InConflict(f"job {name} has just changed: it may not be stuck; look at it, and try again")

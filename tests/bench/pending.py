@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -238,8 +239,9 @@ async def until_ready(popen: subprocess.Popen[str], began: float) -> tuple[Proce
 async def restarts(process: Process, etcd: str) -> tuple[Process, dict[str, object]]:
     """By SIGTERM, then by SIGKILL; from the start of the new process on."""
     found: dict[str, object] = {}
-    for words, end in (("SIGTERM", process.popen.terminate), ("SIGKILL", process.popen.kill)):
-        end()
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        words = number.name
+        process.popen.send_signal(number)
         process.popen.wait()
         began = time.monotonic()
         process, seconds = await until_ready(serve(etcd), began)
@@ -248,7 +250,6 @@ async def restarts(process: Process, etcd: str) -> tuple[Process, dict[str, obje
             while not await Asking(session).figure("fed_plan_seconds_count"):
                 await asyncio.sleep(0.1)
         found[f"first plan after {words}, s"] = f"{time.monotonic() - began:.1f}"
-        end = process.popen.kill
     return process, found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -111,7 +112,7 @@ async def live(
     loops = {"mirror": mirror.run, "vitals": vitals.run, "registry": registry.run}
     async with _running(loops, context):
         async with _running({"members": lambda: _be_member(members, mirror)}, context):
-            absent = cast(ClientSession, None), cast(Uploads, None)
+            absent = cast(ClientSession, None), cast(Uploads, None), cast(Executor, None)
             life.services = Services(context, store, vitals, members, submissions, registry, planner, Feed(world), *absent)
             await life.stopping.wait()
             life.services = None

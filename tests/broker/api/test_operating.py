@@ -117,7 +117,8 @@ async def test_each_change_is_in_the_audit_with_who_made_it(federation, tmp_path
         link = {"from": "ams", "to": "fra", "bandwidth_gbps": 1}
         await after("PUT /v1/links/{name}", fed.put("links", "ams:fra", link), ("create", "links/ams:fra"))
         data = {"name": "corpus", "replicas": [{"site": "ams", "path": "corpus"}]}
-        await after("PUT /v1/datasets/{name}", fed.put("datasets", "corpus", data), ("create", "datasets/default/corpus@1"))
+        made = ("create", "datasets/default/corpus@1"), ("create", "replicas/default/corpus@1/ams")
+        await after("PUT /v1/datasets/{name}", fed.put("datasets", "corpus", data), *made)
         (tmp_path / "words.txt").write_text("one two")
         sent = fed.upload("words@1", tmp_path / "words.txt", "fra")
         await after("PUT /v1/datasets/{name}/content", sent, ("upload", "datasets/default/words@1"))

@@ -1,15 +1,17 @@
 """What the federation is made of, over HTTP."""
 
 import pytest
+from aiohttp import ClientConnectionError
 
 from adapters.base import Layer
 from adapters.twin import Behaviour
 from broker.client import Client
 from broker.clock import SystemClock
-from broker.errors import InConflict, Invalid, NotFound
+from broker.errors import InConflict, Invalid, NotFound, Outdated
 from broker.jobs.lifecycle import Placed, Staged, fold
 from broker.jobs.model import JobSpec, JobState, Wish
 from broker.records import Booking
+from broker.replies import check_answer
 from broker.store import keys as kinds
 from broker.store.base import Delete, Put
 from broker.store.codec import encode
@@ -136,6 +138,44 @@ async def test_a_job_that_is_placed_while_its_site_is_being_removed_keeps_it(fed
         with pytest.raises(InConflict, match="j1"):
             await fed.delete("sites", "ams")
         assert (await fed.get("sites", "ams"))["admission"] == "open"
+
+
+async def test_a_job_that_is_placed_while_its_site_is_moved_keeps_it(federation):
+    federation.behaviour, federation.server = ENDLESS, Crossing(SystemClock())
+    async with federation.broker() as broker, Client(broker.url, patience_s=2.0) as fed:
+        site = await fed.put("sites", "ams", federation.site("ams"))
+        with pytest.raises(InConflict, match="j1"):
+            await fed.put("sites", "ams", {**federation.site("ams"), "storage": {"url": "file:///elsewhere"}})
+        now = await fed.get("sites", "ams")
+        assert (now["admission"], now["storage"]) == ("open", site["storage"])
+
+
+@pytest.mark.parametrize("is_cordoned", [False, True])
+async def test_a_site_that_is_moved_takes_jobs_as_before(fed, federation, is_cordoned, tmp_path):
+    await fed.put("sites", "ams", federation.site("ams"))
+    await fed.cordon("ams", is_cordoned)
+    before = await fed.etag("sites", "ams")
+    moved = {**federation.site("ams"), "storage": {"url": f"file://{tmp_path}"}}
+    site = await fed.put("sites", "ams", moved, etag=before)
+    assert (site["admission"], site["storage"]["url"]) == ("cordoned" if is_cordoned else "open", f"file://{tmp_path}")
+    with pytest.raises(Outdated):
+        await fed.put("sites", "ams", federation.site("ams"), etag=before)
+    assert (await fed.get("sites", "ams"))["admission"] == site["admission"]
+
+
+async def test_a_delete_whose_answer_was_lost_is_no_error(fed, federation, monkeypatch):
+    await fed.put("sites", "ams", federation.site("ams"))
+    real = check_answer
+
+    async def lost(response):
+        monkeypatch.setattr("broker.client.check_answer", real)
+        await real(response)
+        raise ClientConnectionError("it broke off")
+
+    monkeypatch.setattr("broker.client.check_answer", lost)
+    await fed.delete("sites", "ams")
+    with pytest.raises(NotFound):
+        await fed.delete("sites", "ams")
 
 
 class Taking(MemoryServer):

@@ -74,8 +74,9 @@ async def test_a_job_that_waits_or_is_held_fails_too_and_one_that_is_over_stays(
     await fed.wish(job, "hold")
     await fed.unstick(job, WHY)
     assert (await fed.job(job))["phase"] == "failed"
+    assert (await fed.unstick(job, WHY))["outcome"] == "failed"  # asked again, as when the answer was lost
     with pytest.raises(InConflict, match="is over"):
-        await fed.unstick(job, WHY)
+        await fed.unstick(job, "another reason")
 
 
 @pytest.mark.parametrize("why", ["", "  "])
