@@ -64,7 +64,8 @@ async def job_outputs(request: web.Request) -> web.StreamResponse:
     if services.sites.adapter(site) is None:
         return await pass_on(request, services, site)
     storage = services.context.world.sites[site].storage
-    archive = tar_of(storage, {name: path for name, (_, path) in places.items()}, services.downloads)
+    ended_at = job.state.finished_at or services.context.clock.now()
+    archive = tar_of(storage, {name: path for name, (_, path) in places.items()}, ended_at, services.downloads)
     return await _from_site(request, archive, "application/x-tar")
 
 

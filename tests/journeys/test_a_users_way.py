@@ -71,7 +71,9 @@ def test_a_job_goes_from_submit_to_its_downloaded_result(up, tmp_path):
     downloaded = up.fed("download", job, "--to", tmp_path / "out")
     assert downloaded.out.split() == [str(tmp_path / "out" / "words")]
     # "one two" and "three"
-    assert int((tmp_path / "out" / "words" / "count").read_text()) == 3
+    count = tmp_path / "out" / "words" / "count"
+    assert int(count.read_text()) == 3
+    assert count.stat().st_mtime == int(done.json["finished_at"])
     assert up.fed("get", "dataset", f"words@{job}", "-o", "json").json["sites"] == ["fra"]
 
 
