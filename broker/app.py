@@ -49,6 +49,8 @@ from broker.store.mirror import Mirror
 from broker.store.vitals import Vitals
 from broker.submission import Submissions
 from broker.tls import Identity, trusting
+from broker.tracing.jobs import JobTraces
+from broker.tracing.opening import opened_tracer
 from broker.uploads import Uploads
 from broker.world import World
 
@@ -93,13 +95,15 @@ async def running_broker(
         listener = stack.enter_context(_listener(settings))
         scheme = "https" if settings.tls else "http"
         url = settings.url or f"{scheme}://{settings.listen.host}:{listener.getsockname()[1]}"
+        metrics, name = Metrics(), f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        tracer = await stack.enter_async_context(opened_tracer(settings, name, version(), metrics))
         records = store if store is not None else await stack.enter_async_context(opened_store(settings, clock))
         mirror = Mirror(records, Keys(settings.federation), clock)
-        context = Context(settings, clock, World(mirror), Ledger(records, mirror), Metrics())
+        context = Context(settings, clock, World(mirror), Ledger(records, mirror, tracer), metrics, tracer)
         registry = _registry(stack, context, records, open_site)
         loops: dict[str, Loop] = {"mirror": mirror.run, "registry": registry.run}
-        planner = Planner(context, runner or _plan_process(stack, context.metrics, loops))
-        members = _members(context, records, url, planner, registry)
+        planner = Planner(context, runner or _plan_process(stack, metrics, loops))
+        members = _members(Member(name, url, version(), FORMATS, clock.now()), context, records, planner, registry)
         vitals = Vitals(records, clock, settings.quota_bytes, settings.admission_share)
         loops["vitals"] = vitals.run
         await stack.enter_async_context(_running(loops, context))
@@ -229,10 +233,11 @@ def _plan_process(stack: AsyncExitStack, metrics: Metrics, loops: dict[str, Loop
     return process
 
 
-def _members(context: Context, store: Store, url: str, planner: Planner, registry: Registry) -> Members:
+def _members(me: Member, context: Context, store: Store, planner: Planner, registry: Registry) -> Members:
     """What rights bring with them, and who holds them: each knows the other."""
-    me = Member(f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}", url, version(), FORMATS, context.clock.now())
     loops = {"planner": planner.run, "drains": Drains(context).run, "housekeeping": Housekeeping(context, store).run}
+    if context.tracer.is_on:
+        loops["traces"] = JobTraces(context).run
     duties = Duties(context, loops, registry)
     ttl_s = context.settings.lease_ttl_s
     members = Members(me, store, context.world, context.ledger, context.clock, ttl_s, duties.gain, duties.lose)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ipaddress
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from broker.documents.reading import DocumentError, parse_plain
 
@@ -63,6 +64,39 @@ class Tls(BaseModel):
     """The authority of the other brokers' certificates; those that the machine trusts when absent."""
 
 
+class Tracing(BaseModel):
+    """Where spans go, by OTLP over HTTP."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    endpoint: str
+    """A collector: `http://HOST:4318`, to which OTLP's own path is added, or with a path, which is taken as it is."""
+    sample: float = Field(default=0.1, ge=0, le=1)
+    """The share of traces that is kept; a caller who brings a trace has decided for it."""
+    ca_file: str | None = None
+    """The authority of the collector's certificate; those that the machine trusts when absent."""
+    token_file: str | None = None
+
+    @property
+    def url(self) -> str:
+        """What spans are posted to."""
+        return self.endpoint if urlsplit(self.endpoint).path.strip("/") else f"{self.endpoint.rstrip('/')}/v1/traces"
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_url(cls, given: str) -> str:
+        try:
+            parts = urlsplit(given)
+            is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_url = False
+        if not is_url or parts.query or parts.fragment or not given.isascii() or given.split() != [given]:
+            raise ValueError("not the URL of a collector: write http://HOST:PORT or https://HOST:PORT, as in http://127.0.0.1:4318")
+        if "@" in parts.netloc:
+            raise ValueError("holds a name or a password: put the collector's token into a file and name it by token_file")
+        return given
+
+
 class KeepFinished(BaseModel):
     """How long finished jobs stay: the older ones go when either bound is passed."""
 
@@ -92,6 +126,8 @@ class Settings(BaseModel):
     can read, an embedded etcd that can lose writes in a crash."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
+    tracing: Tracing | None = None
+    """Traces for OpenTelemetry; wants the extra `otel`. The same for all brokers of a federation, since any may lead."""
     lease_ttl_s: float = Field(default=3.0, ge=2.0)
     plan_interval_s: float = Field(default=1.0, gt=0)
     observe_interval_s: float = Field(default=0.5, gt=0)

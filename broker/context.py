@@ -10,6 +10,7 @@ from broker.clock import Clock
 from broker.config import Settings
 from broker.metrics import Metrics
 from broker.store.ledger import Ledger
+from broker.tracing.tracer import OFF, Tracer
 from broker.world import World
 
 
@@ -22,5 +23,6 @@ class Context:
     world: World
     ledger: Ledger
     metrics: Metrics
+    tracer: Tracer = OFF
     order: Iterator[int] = field(default_factory=count)
     """Numbers what this process writes into the audit."""

@@ -7,8 +7,8 @@ import logging
 import sys
 import time
 
-IDS = ("job", "site", "attempt", "member")
-"""What callers pass as `extra` and readers search for."""
+IDS = ("job", "site", "attempt", "member", "trace_id", "span_id")
+"""What callers pass as `extra`, tracing adds, and readers search for."""
 
 
 class Lines(logging.Formatter):

@@ -21,4 +21,5 @@ class Metrics:
         self.jobs_phase = Gauge("fed_jobs", "Jobs by phase, as this process sees them", ["phase"], registry=self.registry)
         self.site_health = Gauge("fed_site_health", "1 for the health a site is in", ["site", "health"], registry=self.registry)
         self.refused_logins = Counter("fed_refused_logins", "Requests with a token that is not known", registry=self.registry)
+        self.spans = Counter("fed_spans", "Spans that a collector took, and those lost", ["outcome"], registry=self.registry)
         self.is_leader = Gauge("fed_is_leader", "Whether this process plans", registry=self.registry)

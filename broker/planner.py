@@ -21,6 +21,7 @@ from broker.snapshot import Snapshots
 from broker.store import keys as kinds
 from broker.store.base import Conflict, Expect, Saved, StoreUnavailable
 from broker.store.ledger import Draft, Erase, Save
+from broker.tracing.tracer import Span
 from broker.world import Job, World
 from topology.site import Admission
 
@@ -93,6 +94,10 @@ class Planner:
         short, so that the next turn may come at once. Raises Fenced and other StoreErrors."""
         if self._context.world.is_paused:
             return False
+        with self._context.tracer.span("plan") as span:
+            return await self._turn(right, span)
+
+    async def _turn(self, right: Right, span: Span) -> bool:
         await self._cancel_asked(right)
         if self._context.world.pause is not None:
             return False
@@ -104,6 +109,8 @@ class Planner:
             self._context.metrics.bugs.labels("plan").inc()
         self._told = frozenset(made.faults)
         written = await self._write(made, ids, right)
+        span.tell("fed.plan.classes", len(given.classes))
+        span.tell("fed.plan.placed", written)
         await self._give_up_waiting(right)
         return made.is_cut and written > 0
 

@@ -169,6 +169,13 @@ class PageKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Traced:
+    """Up to which revision the jobs' traces were told. Written by the leader now and then, where tracing is on."""
+
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
 class Restore:
     """The store went back to an earlier revision: `seen` before, `found` now. Written by the member that noticed.
 

@@ -53,6 +53,8 @@ class Request:
     jobs: Sequence[NewJob]
     body_hash: str
     key: str | None = None
+    trace: str = ""
+    """See `Wish.trace`."""
 
 
 class Submissions:
@@ -205,6 +207,7 @@ def written(request: Request, submission: Submission) -> tuple[Sequence[Wish], M
                 spec=None if is_shared else job.spec,
                 spec_hash=shared[raw] if is_shared else None,
                 labels=job.labels,
+                trace=request.trace,
             )
         )
     return wishes, specs

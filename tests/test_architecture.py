@@ -9,7 +9,10 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("topology", "adapters", "broker")
 """Each may import itself and those before it."""
 
-PURE = ("topology", "broker/jobs", "broker/placement", "broker/sites/owed.py", "broker/sites/health.py", "adapters/*/codec.py")
+PURE = (
+    *("topology", "adapters/*/codec.py", "broker/jobs", "broker/placement", "broker/sites/owed.py", "broker/sites/health.py"),
+    *("broker/tracing/story.py", "broker/tracing/parent.py"),
+)
 IO = {"asyncio", "os", "subprocess", "socket", "threading", "aiohttp", "grpc", "fsspec"}
 IMPURE = {*IO, "time", "random", "secrets", "logging"}
 GENERATED = "_pb2"
@@ -65,7 +68,12 @@ def test_loops_have_the_time_from_their_clock(path):
 
 @pytest.mark.parametrize(
     ("package", "home"),
-    [("networkx", "topology"), ("grpc", "broker/store/etcd"), ("ruamel", "broker/documents")],
+    [
+        ("networkx", "topology"),
+        ("grpc", "broker/store/etcd"),
+        ("ruamel", "broker/documents"),
+        ("opentelemetry", "broker/tracing"),
+    ],
 )
 def test_a_library_stays_in_its_room(package, home):
     users = [name_of(path) for path in modules(*PACKAGES) if package in {name.split(".")[0] for name in imports(path)}]

@@ -28,6 +28,7 @@ from broker.api.errors import errors_to_problems
 from broker.api.limits import LIMITS, Limits, keep_limits
 from broker.api.queries import check_query
 from broker.api.services import SERVICES, Services
+from broker.api.tracing import trace_requests
 from broker.errors import Unavailable
 
 MODULES = (
@@ -43,6 +44,8 @@ BODY_BYTES = 8 * 2**20
 def api(services: Services) -> web.Application:
     """The application. Handlers find `services` under `SERVICES`."""
     around = [errors_to_problems, check_caller, keep_limits, check_query, wait_for_records]
+    if services.context.tracer.is_on:
+        around.insert(0, trace_requests)
     app = web.Application(client_max_size=BODY_BYTES, middlewares=around)
     app[SERVICES] = services
     app[LIMITS] = Limits()

@@ -10,6 +10,7 @@ from broker.api.services import Services
 from broker.api.streaming import stream
 from broker.errors import Unavailable
 from broker.store import keys as kinds
+from broker.tracing.parent import HEADER
 
 PASSED_ON = "X-Fed-Passed-On"
 """Marks a request that came from another member: it goes no further."""
@@ -35,6 +36,9 @@ async def pass_on(
     headers = {PASSED_ON: services.members.me.id}
     if "Authorization" in request.headers:
         headers["Authorization"] = request.headers["Authorization"]
+    span = services.context.tracer.current()
+    if span:
+        headers[HEADER] = span.header
     timeout = ClientTimeout(total=None, sock_connect=CONNECT_S)
     url = f"{member.url}{request.rel_url.update_query(said or {})}"
     body = request.content if request.can_read_body else None

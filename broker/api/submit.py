@@ -16,6 +16,7 @@ from broker.api.explain import explained, explanation_view
 from broker.api.finding import newest
 from broker.api.jobs import shown
 from broker.api.services import SERVICES, Services, answer
+from broker.api.tracing import trace_for
 from broker.api.views import new_job_view
 from broker.documents import JobBody, job_of
 from broker.documents.fields import Body
@@ -50,7 +51,8 @@ async def submit_jobs(request: web.Request) -> web.Response:
     is_bulk = isinstance(plain, dict) and "jobs" in plain
     bodies = check(JobsBody, _of_tenant(request, plain)).jobs if is_bulk else [check(JobBody, with_tenant(request, plain))]
     jobs = pinned(services.context.world, bodies)
-    wishes = await services.submissions.create(Request(bodies[0].tenant, caller_of(request), jobs, hash_of(raw), key))
+    trace = trace_for(request, len(jobs))
+    wishes = await services.submissions.create(Request(bodies[0].tenant, caller_of(request), jobs, hash_of(raw), key, trace))
     warnings = _warnings(services, [job.spec for job in jobs])
     if is_bulk:
         items = [_brief(services, wish) for wish in wishes]

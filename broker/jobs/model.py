@@ -191,6 +191,8 @@ class Wish:
     stop: Stop | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     """The user's own words, to find it by. Placement does not see them."""
+    trace: str = ""
+    """W3C's `traceparent` of what it is to be traced below; empty where tracing is off, or where its trace is its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 from adapters.base import AdapterError, Call, Unreachable
 from broker.context import Context
 from broker.members import Right
+from broker.tracing.tracer import Kind
 
 T = TypeVar("T")
 
@@ -31,13 +32,18 @@ ADAPTERS_SHARE = 0.9
 class Calls:
     """One way for all calls to a site. Raises `Unreachable` when there is no answer in time."""
 
-    def __init__(self, context: Context, rights: Rights, right: Right) -> None:
+    def __init__(self, context: Context, rights: Rights, right: Right, kind: str) -> None:
         self._context = context
         self._rights = rights
         self._right = right
+        self._span_of = {"fed.site": right.site, "fed.site.kind": kind}
 
     async def make(self, name: str, call: Callable[[Call], Awaitable[T]]) -> T:
         """The answer to one call. One for which the lease leaves no time is not made."""
+        with self._context.tracer.span(f"site {name}", self._span_of, Kind.CLIENT):
+            return await self._make(name, call)
+
+    async def _make(self, name: str, call: Callable[[Call], Awaitable[T]]) -> T:
         timeout_s = self._rights.call_timeout_s(self._context.settings.call_timeout_s)
         if timeout_s <= 0:
             raise Unreachable(f"{name}: not asked, since our lease is about to end")

@@ -40,7 +40,7 @@ class SiteWork:
         mover: Mover,
         chance: random.Random,
     ) -> None:
-        calls = Calls(context, rights, right)
+        calls = Calls(context, rights, right, site.engine.kind)
         self.right = right
         self.site = OwnedSite(context, store, right, site, adapter, calls, claims, storage)
         self._loops = Loops(self.site, rights, chance)

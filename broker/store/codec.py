@@ -25,6 +25,7 @@ from broker.records import (
     SiteStatus,
     Submission,
     Tenant,
+    Traced,
     Unresolved,
 )
 from broker.store import keys
@@ -58,6 +59,7 @@ TYPES: Mapping[str, type[Any]] = {
     keys.PAGE_KEY: PageKey,
     keys.PAUSE: Pause,
     keys.AUDIT: Audit,
+    keys.TRACED: Traced,
 }
 """What each kind of record holds."""
 

@@ -27,6 +27,7 @@ RESTORE = "restore"
 PAGE_KEY = "page-key"
 PAUSE = "pause"
 AUDIT = "audit"
+TRACED = "traced"
 
 FEDERATION_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?")
 """Short, since it prefixes every run's name, and those are at most 63 characters at some engines."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from broker.store import codec
 from broker.store.base import Change, Delete, Expect, Fence, Operation, Put, Record, Rejected, Result, Saved, Store
 from broker.store.mirror import Mirror
+from broker.tracing.tracer import OFF, Kind, Tracer
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +39,12 @@ Draft = Sequence[Save | Erase | Expect]
 class Ledger:
     """The one way by which the broker writes."""
 
-    def __init__(self, store: Store, mirror: Mirror) -> None:
+    def __init__(self, store: Store, mirror: Mirror, tracer: Tracer = OFF) -> None:
         self._store = store
         self._mirror = mirror
+        self._tracer = tracer
+        self._span_name = f"commit {mirror.keys.prefix}"
+        self._span_of = {"db.system.name": "etcd", "db.operation.name": "commit", "db.namespace": mirror.keys.prefix}
         self.rejected: dict[str, str] = {}
         """Records that cannot be written, since the change is too large for any store, and why; by the change's first key, until
         that is written. What they tell of stays as it is, and everything else goes on."""
@@ -50,7 +54,10 @@ class Ledger:
         rejected ones in `rejected`."""
         over = await self._over(drafts)
         changes = [[_operation(part, over) for part in draft] for draft in drafts]
-        results = await self._store.commit(changes, fence)
+        with self._tracer.span(self._span_name, self._span_of, Kind.CLIENT) as span:
+            if len(changes) > 1:
+                span.tell("db.operation.batch.size", len(changes))
+            results = await self._store.commit(changes, fence)
         for draft, change, result in zip(drafts, changes, results, strict=True):
             if isinstance(result, Saved):
                 self._enter(draft, change, result.revision, over)

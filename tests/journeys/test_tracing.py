@@ -1,0 +1,98 @@
+"""The trace of a job on sites of real processes, with data to bring, through a kill of the broker in its middle."""
+
+import json
+import os
+import signal
+import textwrap
+import urllib.request
+
+import pytest
+
+from broker.store.base import StoreError
+from broker.store.embedded import find_binary
+from tests.broker.tracing.collector import collecting
+from tests.running import Up
+
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+@pytest.fixture
+def collector():
+    with collecting() as collector:
+        yield collector
+
+
+@pytest.fixture
+def up(tmp_path, collector):
+    try:
+        find_binary()
+    except StoreError as error:
+        pytest.skip(f"{error}")
+    broker = Up(tmp_path, tracing=f"{{endpoint: '{collector.url}', sample: 1.0}}")
+    broker.start()
+    yield broker
+    broker.kill()
+    for pid in tmp_path.glob("*/.fed/engine/daemon.pid"):
+        os.kill(int(pid.read_text()), signal.SIGTERM)
+
+
+def declare(up, folder):
+    """ams with a dataset, fra without; a link between them."""
+    documents = []
+    for name in ("ams", "fra"):
+        (folder / name / "corpus").mkdir(parents=True)
+        documents.append(
+            f"""
+            kind: Site
+            name: {name}
+            engine: {{kind: process}}
+            pools: [{{name: cpu, nodes: 1, per_node: {{cpus: 4, memory_gib: 8}}}}]
+            storage: {{url: "file://{folder / name}"}}
+            """
+        )
+    (folder / "ams" / "corpus" / "a.txt").write_text("one two\n")
+    documents.append("{kind: Link, from: ams, to: fra, bandwidth_gbps: 10}")
+    documents.append("{kind: Dataset, name: corpus, replicas: [{site: ams, path: corpus}]}")
+    said = up.fed("apply", "-f", "-", stdin="\n---\n".join(map(textwrap.dedent, documents)))
+    assert (said.code, said.err) == (0, "")
+
+
+def submit(up, body):
+    """A job from within a trace of the user's."""
+    headers = {"Content-Type": "application/json", "traceparent": f"00-{TRACE}-{SPAN}-01"}
+    asked = urllib.request.Request(f"{up.url}/v1/jobs", json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(asked) as reply:
+        return json.loads(reply.read())["id"]
+
+
+def test_a_job_whose_broker_is_killed_in_the_middle_is_one_whole_trace(up, collector, tmp_path):
+    declare(up, tmp_path)
+    go = tmp_path / "go"
+    command = f"while [ ! -e {go} ]; do sleep 0.1; done; cat $FED_INPUTS/corpus/* > $FED_OUTPUTS/words/all"
+    job = submit(
+        up,
+        {
+            "name": "waits",
+            "command": ["sh", "-c", command],
+            "inputs": [{"dataset": "corpus"}],
+            "outputs": [{"dataset": "words"}],
+            "sites": {"require": {"site": "fra"}},
+        },
+    )
+    collector.until(lambda spans: any(span.name == "queued" for span in spans))
+    assert not any(span.name == "running" for span in collector.spans)
+    up.kill()
+    go.touch()
+    up.start()
+    trace = {span.name: span for span in collector.job(job)}
+    assert {span.trace for span in trace.values()} == {TRACE}
+    assert (trace["POST /v1/jobs"].parent, trace["job"].parent) == (SPAN, trace["POST /v1/jobs"].id)
+    assert (trace["pending"].parent, trace["attempt"].parent) == (trace["job"].id,) * 2
+    stages = ["staging", "placed", "queued", "running", "collecting"]
+    assert [trace[name].parent for name in stages] == [trace["attempt"].id] * len(stages)
+    # Each begins where the one before has ended, from accepted to finished.
+    ends = [trace["pending"].ended_at, *(trace[name].ended_at for name in stages)]
+    assert [trace[name].began_at for name in stages] == ends[:-1]
+    assert (trace["job"].began_at, trace["job"].ended_at) == (trace["pending"].began_at, ends[-1])
+    assert {trace[name].attributes["fed.site"] for name in stages} == {"fra"}
+    assert trace["POST /v1/jobs"].service["service.instance.id"] != trace["job"].service["service.instance.id"]
