@@ -90,9 +90,12 @@ def test_a_job_whose_broker_is_killed_in_the_middle_is_one_whole_trace(up, colle
     assert (trace["pending"].parent, trace["attempt"].parent) == (trace["job"].id,) * 2
     stages = ["staging", "placed", "queued", "running", "collecting"]
     assert [trace[name].parent for name in stages] == [trace["attempt"].id] * len(stages)
-    # Each begins where the one before has ended, from accepted to finished.
-    ends = [trace["pending"].ended_at, *(trace[name].ended_at for name in stages)]
-    assert [trace[name].began_at for name in stages] == ends[:-1]
-    assert (trace["job"].began_at, trace["job"].ended_at) == (trace["pending"].began_at, ends[-1])
+    # Each begins where the one before has ended, but that a site may start a run before we have its word that it took it.
+    begun = {name: trace[name].began_at for name in stages}
+    ends = dict(zip(stages, (trace[name].ended_at for name in ["pending", *stages[:-1]]), strict=True))
+    assert begun.pop("running") <= ends.pop("running")
+    assert begun == ends
+    whole = trace["job"]
+    assert (whole.began_at, whole.ended_at) == (trace["pending"].began_at, trace["collecting"].ended_at)
     assert {trace[name].attributes["fed.site"] for name in stages} == {"fra"}
     assert trace["POST /v1/jobs"].service["service.instance.id"] != trace["job"].service["service.instance.id"]
