@@ -123,7 +123,7 @@ async def test_names_that_are_no_text_are_measured_brought_and_archived(link):
     brought = await link.mover.bring(link.order())
     assert brought.tree.checksum == f"sha256:{expected}"
     assert (link.replica / odd).read_bytes() == b"odd"
-    sent = io.BytesIO(b"".join(archive(link.ams.storage, {"corpus": replica_path(CORPUS)})))
+    sent = io.BytesIO(b"".join(archive(link.ams.storage, {"corpus": replica_path(CORPUS)}, 0.0)))
     with tarfile.open(fileobj=sent) as tar:
         assert f"corpus/{odd}" in tar.getnames()
 
