@@ -9,7 +9,7 @@ from broker.context import Context
 from broker.members import Right
 from broker.records import Traced
 from broker.store import keys as kinds
-from broker.store.base import StoreUnavailable
+from broker.store.base import NoSpace, StoreUnavailable
 from broker.store.ledger import Save
 from broker.tracing.story import story, trace_of
 from broker.world import Job
@@ -72,7 +72,7 @@ class JobTraces:
         try:
             known = self._context.world.revision(self._key)
             await self._context.ledger.commit([[Save(self._key, Traced(revision), known)]], right.fence)
-        except StoreUnavailable as error:
+        except (StoreUnavailable, NoSpace) as error:
             log.warning("how far traces have come cannot be stored now: %s", error)
 
     def _on_job(self, old: Job | None, new: Job | None) -> None:
