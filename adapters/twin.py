@@ -15,6 +15,9 @@ from adapters.twin_runs import Behaviour, Start, TwinClock
 
 __all__ = ["Behaviour", "EngineTwin", "Network", "Start", "TwinAdapter", "TwinClock"]
 
+LOOK_S = 0.02
+"""How often output is looked for that is followed."""
+
 Network = Callable[[str, str], Awaitable[None]]
 """Awaited with (call, "send") before a call has its effect and with (call, "reply") after; may wait and raise Unreachable."""
 
@@ -82,7 +85,14 @@ class TwinAdapter:
     async def logs(self, run: RunRef, task: int, offset: int, follow: bool) -> AsyncIterator[bytes]:
         """See `SiteAdapter.logs`; what a run prints is there as soon as it runs."""
         await self._begin("logs", None)
-        yield self._twin.output(run.name)[offset:]
+        while True:
+            is_live = follow and self._twin.is_live(run.name)
+            if chunk := self._twin.output(run.name)[offset:]:
+                offset += len(chunk)
+                yield chunk
+            if not is_live:
+                break
+            await self._twin.clock.sleep(LOOK_S)
 
     async def probe(self, timeout_s: float) -> Sequence[Check]:
         """See `SiteAdapter.probe`."""

@@ -49,6 +49,8 @@ class EngineTwin:
         self._runs: dict[NativeId, Held] = {}
         self._by_name: dict[RunName, list[NativeId]] = {}
         self._gone: set[RunName] = set()
+        self._printed: dict[RunName, bytes] = {}
+        """What forgotten runs printed, if anything: sites keep output beyond the engine's own memory of a run."""
         self._queued: dict[NativeId, None] = {}
         self._over: dict[NativeId, float] = {}
         self._ends: list[tuple[float, NativeId]] = []
@@ -188,7 +190,7 @@ class EngineTwin:
             held = self._runs[native_id]
             if held.report.started_at is not None:
                 return held.behaviour.output
-        return b""
+        return self._printed.get(name, b"")
 
     def is_live(self, name: RunName) -> bool:
         """Whether a run of that name is queued or running."""
@@ -270,7 +272,10 @@ class EngineTwin:
         held.nodes = ()
 
     def _forget(self, native_id: NativeId) -> None:
-        self._gone.add(self._runs[native_id].run.name)
+        name = self._runs[native_id].run.name
+        self._gone.add(name)
+        if printed := self.output(name):
+            self._printed[name] = printed
         self._drop(native_id)
 
     def _drop(self, native_id: NativeId) -> None:

@@ -16,6 +16,9 @@ class TwinClock(Protocol):
     def now(self) -> float:
         """Epoch seconds."""
 
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:

@@ -168,11 +168,11 @@ class Client:
         follow: bool = False,
         tail: int | None = None,
     ) -> AsyncIterator[bytes]:
-        """Output of one task from byte `offset` on, or its last `tail` lines; with `follow` from when it is placed until it ends,
+        """Output of one task from byte `offset` on, or its last `tail` lines; with `follow` from when its site has it to its end,
         over interruptions."""
         if follow:
-            placed = await self._placed(job)
-            attempt = attempt or placed["attempt"] or None  # the same one over interruptions: the offset is in its output
+            handed_in = await self._handed_in(job)
+            attempt = attempt or handed_in["attempt"] or None  # the same one over interruptions: the offset is in its output
         while True:
             query = {"task": str(task), "attempt": _text(attempt), "tail": _text(tail), "follow": str(follow).lower()}
             try:
@@ -184,10 +184,13 @@ class Client:
                 if not follow:
                     raise
 
-    async def _placed(self, job: str) -> Json:
-        """The job once it has been somewhere, or never will be."""
+    async def _handed_in(self, job: str) -> Json:
+        """The job once a site has had it, or never will. One that is placed may wait long for its inputs, and has no output to
+        follow until then."""
         delay = FIRST_DELAY_S
-        while not (found := await self.job(job))["attempts"] and found["phase"] not in TERMINAL:
+        while (found := await self.job(job))["phase"] not in TERMINAL:
+            if found["attempts"] and found["phase"] not in ("staging", "placed"):
+                break
             await asyncio.sleep(delay)
             delay = min(delay * 1.5, LONGEST_DELAY_S)
         return found

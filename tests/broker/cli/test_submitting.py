@@ -88,6 +88,11 @@ def test_options_leave_what_they_do_not_name(fed):
     assert (spec["sites"]["require"]["site"], spec["sites"]["exclude"]) == (["fra"], ["ams"])
 
 
+def test_output_is_followed_of_a_job_whose_inputs_are_still_brought(fed):
+    done = fed("submit", "--follow", "--site", "fra", "--input", "corpus", "--", "say", "hello")
+    assert (done.code, done.out) == (0, "hello\n")
+
+
 def test_a_dry_run_makes_nothing(fed):
     said = fed("submit", "--dry-run", "--name", "dry", "--site", "fra", "--", "exit", "0")
     assert (said.code, said.out.splitlines()[0]) == (0, "dry fra")
@@ -174,7 +179,7 @@ def test_a_site_and_a_job_are_described(fed):
     job = fed("submit", "-o", "name", "--site", "fra", "--wait", "--", "exit", "0").out.strip()
     said = fed("describe", "job", job).out
     assert "attempt 1 at fra" in said
-    assert "region:" in fed("describe", "site", "ams").out
+    assert "engine:" in fed("describe", "site", "ams").out
     assert fed("describe", "site", "nowhere").code == 3
 
 
