@@ -1,7 +1,9 @@
 """Records to bytes and back: JSON with a format version.
 
 A newer broker may have written fields that this one does not know, at any depth; they are kept when this one writes the record
-again. So a field may be added without a new format, and brokers of both versions may work side by side.
+again. So a field may be added without a new format, and brokers of both versions may work side by side. A field without which
+a record means something else, or that a format's first brokers would drop, takes a new format: each record is written in the
+oldest that can say it, and one in a format that a broker does not read is left alone by it.
 """
 
 from __future__ import annotations
@@ -33,10 +35,8 @@ from topology.dataset import Dataset, Replica
 from topology.link import Link
 from topology.site import Site
 
-FORMAT = 1
-"""The format this code writes. Read are `FORMATS`."""
-
-FORMATS = (1,)
+FORMATS = (1, 2)
+"""The formats this code reads. The second one has labels of jobs, and their working directories."""
 
 TYPES: Mapping[str, type[Any]] = {
     keys.SITES: Site,
@@ -70,7 +70,7 @@ class Unreadable(Exception):
 
 _ADAPTERS: Mapping[type[Any], TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in TYPES.values()}
 
-_OPEN = b'{"v":%d,' % FORMAT
+_OPENS = tuple(b'{"v":%d,' % number for number in FORMATS)
 
 
 def encode(value: object, over: bytes | None = None) -> bytes:
@@ -79,12 +79,21 @@ def encode(value: object, over: bytes | None = None) -> bytes:
     if over is None:
         return encoded
     known = _dumped(_ADAPTERS[type(value)].validate_json(over))
-    return json.dumps(_with_unknown(json.loads(encoded), json.loads(over), json.loads(known)), separators=(",", ":")).encode()
+    whole = _with_unknown(json.loads(encoded), json.loads(over), json.loads(known))
+    return json.dumps(whole, separators=(",", ":")).encode()
 
 
 def _dumped(value: object) -> bytes:
     body: bytes = _ADAPTERS[type(value)].dump_json(value, exclude_defaults=True)
-    return _OPEN + body[1:] if body != b"{}" else b'{"v":%d}' % FORMAT
+    number = _format_for(value)
+    return _OPENS[number - 1] + body[1:] if body != b"{}" else b'{"v":%d}' % number
+
+
+def _format_for(value: object) -> int:
+    """The oldest format that can say it."""
+    spec = value.spec if isinstance(value, Wish) else value
+    is_new = (isinstance(value, Wish) and value.labels) or (isinstance(spec, JobSpec) and spec.workdir)
+    return 2 if is_new else 1
 
 
 def _with_unknown(new: Any, old: Any, known: Any) -> Any:
@@ -121,9 +130,9 @@ def decode(kind: str, raw: bytes) -> Any:
 def read(kind: str, raw: bytes) -> tuple[Any, bool]:
     """The value, and whether the bytes may hold more than it. Raises Unreadable."""
     adapter = _ADAPTERS[TYPES[kind]]
-    if raw.startswith(_OPEN):
+    if raw.startswith(_OPENS):
         try:
-            return adapter.validate_json(b"{" + raw[len(_OPEN) :], extra="forbid"), False
+            return adapter.validate_json(b"{" + raw[len(_OPENS[0]) :], extra="forbid"), False
         except ValidationError:
             pass  # more than we know, or no record at all: told apart below
     elif _format_of(raw) not in FORMATS:
@@ -138,7 +147,7 @@ def read(kind: str, raw: bytes) -> tuple[Any, bool]:
 def is_newer(raw: bytes) -> bool:
     """Whether a newer broker wrote these bytes, in a format that this code does not read."""
     written = _format_of(raw)
-    return isinstance(written, int) and written > FORMAT
+    return isinstance(written, int) and written > max(FORMATS)
 
 
 def _format_of(raw: bytes) -> object:

@@ -28,14 +28,18 @@ def free_port() -> int:
 
 
 class BrokerProcess:
-    """One `fed up` on an etcd of ours; killed and started again on the same port."""
+    """One `fed up` on an etcd of ours; killed and started again on the same port. `tree` holds its code, and `settings` are lines
+    of its broker.yaml."""
 
-    def __init__(self, etcd: str, log: Path) -> None:
+    def __init__(self, etcd: str, log: Path, tree: Path = ROOT, settings: str = "") -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.starts = 0
         self._etcd = etcd
         self._log = log
+        self._tree = tree
+        self._config = log.with_suffix(".yaml")
+        self._config.write_text(settings or "{}")
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -47,9 +51,10 @@ class BrokerProcess:
     def start(self) -> None:
         """Start it, without waiting until it is ready."""
         self.starts += 1
-        command = [sys.executable, "-m", "broker", "up", "--etcd", self._etcd, "--port", str(self.port)]
+        command = [sys.executable, "-m", "broker", "up", "--etcd", self._etcd, "--port", str(self.port), "--config", self._config]
+        environment = {**os.environ, "PYTHONPATH": str(self._tree)}  # of its site's daemons, too
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT)
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self._tree, env=environment)
 
     def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
         """End it and wait until it is gone."""

@@ -15,6 +15,7 @@ from broker.store.keys import Keys
 from broker.store.ledger import Ledger, Save
 from broker.store.memory import MemoryServer, MemoryStore
 from broker.store.mirror import Mirror
+from topology.dataset import DatasetId
 from topology.resources import Resources
 from topology.room import Room
 
@@ -99,7 +100,26 @@ async def test_a_write_keeps_what_the_mirror_has_and_what_it_is_yet_to_see(is_se
     assert json.loads(record.value) == {"v": 1, "name": "vision", "max_pending": 6, "colour": "blue"}
 
 
-@pytest.mark.parametrize("raw", [b"", b"null", b"[]", b"{", b'{"v":2,"name":"vision"}', b'{"name":"vision"}', b'{"v":1}'])
+@pytest.mark.parametrize("raw", [b"", b"null", b"[]", b"{", b'{"v":3,"name":"vision"}', b'{"name":"vision"}', b'{"v":1}'])
 def test_what_is_no_record_of_ours_is_unreadable(raw):
     with pytest.raises(Unreadable):
         decode(kinds.TENANTS, raw)
+
+
+A_WISH = Wish("j1", "reads", "default", 0.0, "ana", JobSpec("default", ("true",)))
+WITH_WORKDIR = JobSpec("default", ("true",), workdir=DatasetId("default", "code", "1"))
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (A_WISH, 1),
+        (replace(A_WISH, labels={"team": "red"}), 2),
+        (replace(A_WISH, spec=WITH_WORKDIR), 2),
+        (WITH_WORKDIR, 2),
+        (JobSpec("default", ("true",)), 1),
+    ],
+)  # fmt: skip
+def test_a_record_is_in_the_oldest_format_that_can_say_it(value, number):
+    """So that brokers of the first format leave alone what they would run in the wrong place, or forget of."""
+    assert json.loads(encode(value))["v"] == number
