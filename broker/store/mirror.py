@@ -70,6 +70,7 @@ class Mirror:
         self._clock = clock
         self._listener: Listener | None = None
         self._removed: dict[str, int] = {}
+        """Keys of own deletions that the watch is yet to show, and their revisions: what it shows of them until then is old."""
         self._progress = asyncio.Condition()
 
     def listen(self, listener: Listener) -> None:
@@ -134,6 +135,7 @@ class Mirror:
         for key in [key for key, entry in self.entries.items() if key not in present and entry.revision <= listing.revision]:
             self._drop(key, listing.revision)
         self._take(listing.records)
+        self._removed = {key: at for key, at in self._removed.items() if at > listing.revision}
         await self._advance(listing.revision)
 
     def _go_back(self, listing: Listing) -> None:
@@ -163,6 +165,8 @@ class Mirror:
                 case Written(record):
                     self._take((record,))
                 case Removed(key, revision):
+                    if self._removed.get(key, revision + 1) <= revision:
+                        del self._removed[key]
                     self._drop(key, revision)
 
     def _take(self, records: Iterable[Record]) -> None:
@@ -176,8 +180,6 @@ class Mirror:
         async with self._progress:
             self.revision = max(self.revision, revision)
             self._progress.notify_all()
-        if self._removed:
-            self._removed = {key: at for key, at in self._removed.items() if at > self.revision}
         self.settled()
 
     def _put(self, record: Record, value: Any, has_more: bool = False) -> None:
