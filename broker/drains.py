@@ -40,7 +40,7 @@ class Drains:
 
     async def turn(self, right: Right) -> None:
         """Wish the end of every attempt that is to leave its site. Raises Fenced and other StoreErrors."""
-        if self._context.world.is_paused:
+        if self._context.world.is_halted:
             return
         drafts = [self._draft(job, site) for site, job in self._due()]
         for start in range(0, len(drafts), BATCH):

@@ -85,8 +85,8 @@ class Members:
         return max(self._lease.valid_until() - self._clock.boottime(), 0.0) if self._lease else 0.0
 
     def call_timeout_s(self, most: float) -> float:
-        """How long a call to a site may take: at most `most`, and inside the lease. No time while all acting is paused."""
-        return 0.0 if self._world.is_paused else min(most, self.remaining_s() - CALL_MARGIN_S)
+        """How long a call to a site may take: at most `most`, and inside the lease. No time while all acting is halted."""
+        return 0.0 if self._world.is_halted else min(most, self.remaining_s() - CALL_MARGIN_S)
 
     async def run(self) -> None:
         """Hold on to what is ours, take what nobody holds, hand over what another should have. For ever."""
@@ -130,8 +130,8 @@ class Members:
                 await self._register()
             await self._note_restore()
             await self._check()
-            if self._world.is_paused:
-                await self._pause()
+            if self._world.is_halted:
+                await self._halt()
                 return
             await self._let_go()
             await self._claim(self._wanted())
@@ -161,7 +161,7 @@ class Members:
         if isinstance((await self._ledger.commit([[Save(key, restore, world.revision(key))]]))[0], Saved):
             mirror.rewind = None
 
-    async def _pause(self) -> None:
+    async def _halt(self) -> None:
         """Act no more: on resuming, every right is taken anew and has a new epoch."""
         rights, self.rights = list(self.rights.values()), {}
         for right in rights:

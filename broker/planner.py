@@ -92,7 +92,7 @@ class Planner:
     async def turn(self, right: Right) -> bool:
         """End what was cancelled, place what can be, give up what has waited too long. Returns whether a limit cut the plan
         short, so that the next turn may come at once. Raises Fenced and other StoreErrors."""
-        if self._context.world.is_paused:
+        if self._context.world.is_halted:
             return False
         with self._context.tracer.span("plan") as span:
             return await self._turn(right, span)

@@ -148,8 +148,8 @@ class Uploads:
         """Remove, at our sites, copies of temporary datasets that nobody needs any more, and uploads of no dataset."""
         for name, right in dict(self._owned()).items():
             site = self._context.world.sites.get(name)
-            if site is None or self._context.world.pause:
-                continue  # as after a restore, which does not know of datasets that came after what it brought back
+            if site is None or self._context.world.is_halted:
+                continue  # what came after the backup is in no record, and is not ours to remove before somebody has looked
             try:
                 await self._sweep(site, right)
             except (StorageError, StoreError) as error:

@@ -102,7 +102,7 @@ class World:
         mirror.listen(self)
 
     @property
-    def is_paused(self) -> bool:
+    def is_halted(self) -> bool:
         """Whether the store was restored from a backup, and no admin has looked yet: nobody may act on what it holds."""
         return self.mirror.rewind is not None or (self.restore is not None and self.restore.resumed is None)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from aiohttp import web
 
 from broker.api.finding import job_of_request
+from broker.api.health import paused_by
 from broker.api.services import SERVICES, Services, answer
 from broker.api.views import Shown, cost_view
 from broker.jobs.model import Phase, Shape, shape_of
 from broker.placement.explain import Explanation, of_attempt, why
+from broker.world import Job, World
 from topology.site import Price
 
 routes = web.RouteTableDef()
@@ -32,15 +34,18 @@ async def explain_job(request: web.Request) -> web.Response:
         return answer({**about, **told})
     waited_hours = (services.context.clock.now() - job.wish.created_at) / HOUR_S
     told = explanation_view(explained(services, shape_of(job.spec, state), waited_hours))
-    if pause := services.context.world.pause:
-        told["reason"] = f"placement is paused by {pause.ask.who}{': ' * bool(pause.ask.why)}{pause.ask.why}"
-        told["help"] = ["`fed resume` ends the pause"]
-    if job.wish.hold:
-        told["reason"] = f"it is held by {job.wish.hold.who}"
-        told["help"] = ["`fed release` lets it be placed"]
-    if state.not_before and state.not_before > services.context.clock.now():
+    if kept := kept_back(services.context.world, job):
+        told["reason"], told["help"] = kept[0], [kept[1]]
+    elif state.not_before and state.not_before > services.context.clock.now():
         told["reason"] = f"it is tried again after a pause; before that: {state.reason}"
     return answer({**about, **told})
+
+
+def kept_back(world: World, job: Job) -> tuple[str, str] | None:
+    """What somebody has to end before a job is placed, whatever room there is: a hold of its own, or a pause of all; and how."""
+    if job.wish.hold:
+        return f"held by {job.wish.hold.words}", "`fed release` lets it be placed"
+    return paused_by(world)
 
 
 def _currency(services: Services, site: str) -> str:

@@ -110,16 +110,25 @@ def holder(services: Services, *names: str) -> str | None:
     return entry.value.member if entry and entry.value else None
 
 
-def pause_view(world: World) -> Shown | None:
+def paused_by(world: World) -> tuple[str, str] | None:
     """Why nothing is placed, or nothing is done at all, and what to do; None when all goes on."""
-    if world.is_paused:
+    if world.is_halted:
         cure = "look whether jobs are as you expect them, then `fed resume` (POST /v1/resume)"
-        return {"reason": f"the store was restored from a backup and has gone back: {cure}", "restore": world.restore}
+        return "the store was restored from a backup and has gone back", cure
     if world.pause:
-        ask = world.pause.ask
-        because = f": {ask.why}" if ask.why else ""
-        return {"reason": f"{ask.who} has paused placement{because}; `fed resume` ends it", "since": ask.at, "restore": None}
+        return f"placement is paused by {world.pause.ask.words}", "`fed resume` ends it"
     return None
+
+
+def pause_view(world: World) -> Shown | None:
+    """The same as an answer: with since when, or after which restore."""
+    paused = paused_by(world)
+    if paused is None:
+        return None
+    reason = "; ".join(paused)
+    if world.is_halted:
+        return {"reason": reason, "restore": world.restore}
+    return {"reason": reason, "since": world.pause.ask.at if world.pause else None, "restore": None}
 
 
 def _store(services: Services) -> Shown:

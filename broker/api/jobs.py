@@ -6,9 +6,8 @@ from itertools import islice
 
 from aiohttp import web
 
-from broker.api.explain import explained
+from broker.api.explain import explained, kept_back
 from broker.api.finding import job_of_request, whole_number
-from broker.api.health import pause_view
 from broker.api.matching import tagged
 from broker.api.pages import last_of, token_of
 from broker.api.selecting import FILTERS, narrowed, newest, selector_of
@@ -57,10 +56,8 @@ def shown(services: Services, job: Job, told: dict[Shape, str] | None = None) ->
 
 def _why_it_waits(services: Services, job: Job, told: dict[Shape, str]) -> str:
     """The leader knows it from its last plan; the others work it out, of the first classes of an answer."""
-    if held := job.wish.hold:
-        return f"held by {held.who}{': ' * bool(held.why)}{held.why}: `fed release` lets it go"
-    if paused := pause_view(services.context.world):
-        return str(paused["reason"])
+    if kept := kept_back(services.context.world, job):
+        return "; ".join(kept)
     shape = shape_of(job.spec, job.state)
     if passed := services.planner.reasons.get(shape):
         return passed.reason

@@ -53,7 +53,7 @@ async def resume(request: web.Request) -> web.Response:
 
     was_paused = world.pause is not None
     await remove(services, [keys.of(kinds.PAUSE)], who)
-    if world.is_paused or not was_paused:
+    if world.is_halted or not was_paused:
         await update(services, keys.of(kinds.RESTORE), resumed, who, "resume")
     return answer({"paused": pause_view(world)})
 

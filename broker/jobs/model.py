@@ -163,6 +163,11 @@ class Ask:
     why: str
     at: float
 
+    @property
+    def words(self) -> str:
+        """For people: who, and why where that was said."""
+        return f"{self.who}: {self.why}" if self.why else self.who
+
 
 @dataclass(frozen=True, slots=True)
 class Stop:

@@ -75,7 +75,11 @@ async def test_nothing_is_placed_while_paused_and_that_is_said(fed, federation, 
     await asyncio.sleep(0.3)
     told = await fed.job(job)
     assert (told["phase"], "the store moves" in told["reason"]) == ("pending", True)
-    assert "the store moves" in (await fed.why(job))["reason"]
+    why = await fed.why(job)
+    assert "the store moves" in why["reason"]
+    assert "fed resume" in why["help"][0]
+    assert (await fed.wish(job, "hold"))["reason"] == f"{(held := await fed.why(job))['reason']}; {held['help'][0]}"
+    await fed.wish(job, "release")
     assert (await fed.pause("again"))["paused"] == paused
     assert (await fed.resume())["paused"] is None
     await phase_of(job, "succeeded")

@@ -25,6 +25,7 @@ async def test_after_a_restore_nothing_is_done_until_an_admin_resumes_and_then_u
     assert health["paused"]["restore"]["seen"] >= seen
     third = await fed.submit({"name": "after", "command": ["true"]})
     assert [job["phase"] for job in (await fed.jobs())["items"]] == ["pending", "succeeded"]
+    assert "restored" in (await fed.why(third["id"]))["reason"]
     assert broker.members.call_timeout_s(10.0) == 0.0
     assert (await fed.health())["leader"] is None
 

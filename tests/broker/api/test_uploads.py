@@ -10,8 +10,9 @@ from aiohttp import ClientSession
 from broker.access import Role, add_token
 from broker.client import Client
 from broker.errors import Forbidden, InConflict, Invalid, TooMany, Unavailable
+from broker.records import Restore
 from broker.storage import Folder
-from broker.uploads import AT_ONCE_PER_SITE, KEEP_S
+from broker.uploads import AT_ONCE_PER_SITE, KEEP_S, is_expired
 from topology.site import Storage
 
 TAR = {"Content-Type": "application/x-tar"}
@@ -244,6 +245,20 @@ async def test_what_no_dataset_has_is_swept_after_a_day(fed, ams, federation, tr
     await broker.uploads.sweep()
     assert left(federation) == ["a.txt", "b.txt"]
     assert (await fed.get("datasets", "other"))["sites"] == ["ams"]
+
+
+async def test_a_sweep_goes_on_while_placement_is_paused_and_waits_for_a_look_after_a_restore(fed, ams, federation, tree, broker):
+    await fed.upload_workdir(tree, "ams")
+    await fed.pause("the switch is changed")
+    (sent,) = broker.context.world.datasets.values()
+    while not is_expired(broker.context, sent):
+        await asyncio.sleep(0.001)
+    broker.context.world.restore = Restore(seen=9, found=1, noticed_at=0.0, noticed_by="b1", lift=0)
+    await broker.uploads.sweep()
+    assert left(federation) == ["workdir.tar"]
+    broker.context.world.restore = None
+    await broker.uploads.sweep()
+    assert left(federation) == []
 
 
 async def test_a_working_directory_goes_when_nobody_reads_it_any_more(fed, ams, federation, tree, broker, phase_of):
