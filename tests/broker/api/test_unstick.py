@@ -10,6 +10,7 @@ from broker.errors import InConflict, Invalid, NotFound
 from broker.jobs.model import run_name
 from broker.store import keys as kinds
 from broker.store.base import Put, Saved
+from broker.store.codec import FORMATS
 from broker.store.memory import MemoryStore
 from tests.broker.api.test_jobs import a_job
 
@@ -111,7 +112,7 @@ async def test_a_job_whose_wish_cannot_be_read_is_removed_and_its_run_is_stopped
 
 
 async def test_what_a_newer_broker_wrote_is_left_to_it(fed, running, spoil):
-    await spoil(kinds.STATES, running, b'{"v":2,"phase":"dreaming"}')
+    await spoil(kinds.STATES, running, b'{"v":%d,"phase":"dreaming"}' % (max(FORMATS) + 1))
     with pytest.raises(InConflict, match="newer"):
         await fed.unstick(running, WHY)
     assert running in (await fed.health())["unreadable_jobs"]
