@@ -84,7 +84,7 @@ def _of_unreadable(services: Services, job: str, who: str, why: str) -> tuple[Ou
     if newer:
         raise InConflict(f"job {job} is a newer broker's: ask one of those ({newer[0]})")
     if not held[wish].error and state in held and held[state].error:
-        failed = JobState(job, Phase.FAILED, reason=_reason(who, why), finished_at=context.clock.now())
+        failed = step(JobState(job), GaveUp(context.clock.now(), _reason(who, why)))
         audited = entry(context, who, "unstick", state, held[state].raw, failed)
         return Outcome.FAILED, [Save(state, failed, held[state].revision), audited]
     draft: list[Save | Erase] = [Erase(wish, held[wish].revision), entry(context, who, "unstick", wish, held[wish].raw, None)]
