@@ -32,8 +32,7 @@ from broker.config import Tracing
 from broker.metrics import Metrics
 from broker.tracing.parent import Parent
 from broker.tracing.sender import Sender
-from broker.tracing.story import MOST_MESSAGE, Chapter
-from broker.tracing.tracer import Kind, Tracer, Value
+from broker.tracing.tracer import MOST_MESSAGE, Chapter, Kind, Tracer, Value
 
 QUEUE = 16_384
 """Spans that wait; past that the oldest are lost."""

@@ -16,31 +16,16 @@ A span is told once it is over. Its id is made from the job's, so whoever tells 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from hashlib import blake2b
 
 from broker.jobs.model import Attempt, Ending, Phase, Wish
 from broker.tracing.parent import Parent, parse
+from broker.tracing.tracer import MOST_MESSAGE, Chapter, Value
 from broker.world import Job
 
 BLAMELESS = (Ending.WITHDRAWN, Ending.CANCELLED)
 """Endings that are somebody's wish, and no error."""
-MOST_MESSAGE = 200
-"""Characters of a site's words."""
 _HALF = 2**64
-
-
-@dataclass(frozen=True, slots=True)
-class Chapter:
-    """One span of a job. Times are epoch seconds. `error` is None where it went well, else its kind and words."""
-
-    id: int
-    parent: int
-    name: str
-    began_at: float
-    ended_at: float
-    attributes: Mapping[str, str | int | float]
-    error: tuple[str, str] | None = None
 
 
 def trace_of(wish: Wish, sample: float) -> Parent:
@@ -61,7 +46,7 @@ def story(job: Job, trace: Parent) -> tuple[Chapter, ...]:
 def _chapters(job: Job, trace: Parent) -> Iterator[Chapter]:
     state, wish = job.state, job.wish
     root = _id(job, "job")
-    told: dict[str, str | int | float] = {"fed.job.id": job.id, "fed.tenant": wish.tenant}
+    told: dict[str, Value] = {"fed.job.id": job.id, "fed.tenant": wish.tenant}
     free_at = wish.created_at
     for attempt in state.attempts:
         yield Chapter(_id(job, "pending", attempt.number), root, "pending", *_span(free_at, attempt.placed_at), told)
@@ -77,7 +62,7 @@ def _chapters(job: Job, trace: Parent) -> Iterator[Chapter]:
     yield Chapter(root, trace.span_id, "job", *_span(wish.created_at, state.finished_at), whole, error)
 
 
-def _attempt(job: Job, attempt: Attempt, root: int, told: Mapping[str, str | int | float]) -> Iterator[Chapter]:
+def _attempt(job: Job, attempt: Attempt, root: int, told: Mapping[str, Value]) -> Iterator[Chapter]:
     state, end = job.state, attempt.end
     is_last = attempt is state.attempts[-1]
     above = _id(job, "attempt", attempt.number)

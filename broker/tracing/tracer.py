@@ -1,17 +1,20 @@
-"""What the broker's parts trace with, and what stands there while tracing is off: it imports nothing and keeps nothing."""
+"""What the broker's parts trace with, and what stands there while tracing is off, which keeps nothing. Of our own it imports
+`parent.py` alone, since every part imports it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
 from typing import Protocol
 
 from broker.tracing.parent import Parent
-from broker.tracing.story import Chapter
 
 Value = str | int | float | bool
+MOST_MESSAGE = 200
+"""Characters of what a site or an error says."""
 
 
 class Kind(Enum):
@@ -20,6 +23,20 @@ class Kind(Enum):
     INTERNAL = "internal"
     SERVER = "server"
     CLIENT = "client"
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """A span of what is past, with an id that is the same whoever tells it. Times are epoch seconds. A `parent` of 0 is for none;
+    `error` is None where it went well, else its kind and words."""
+
+    id: int
+    parent: int
+    name: str
+    began_at: float
+    ended_at: float
+    attributes: Mapping[str, Value]
+    error: tuple[str, str] | None = None
 
 
 class Span(Protocol):
