@@ -1,8 +1,8 @@
 """Files and directories on their way to a site: as a tar archive that is made while it is sent, and a directory to work in as one
 file, with its modes and links.
 
-The archive holds plain files only, under the names that they will have in the dataset; the checksum is that of `broker.storage`,
-so that what is there already need not be sent.
+The archive holds plain files only, under the names that they will have in the dataset; the checksum is known before it is sent,
+so that what is there already need not be.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 
 from pathspec import GitIgnoreSpec
 
+from broker.checksums import checksum_of
 from broker.errors import Fault, Invalid, TooLarge
 
 READ_BYTES = 2**20
@@ -75,10 +76,7 @@ def parcel_of(path: Path) -> Parcel:
                 raise Invalid(f"{file}: is no plain file: leave it out, or copy what it leads to")
             digests[name], size = _summed(file)
             files[name] = (file, size)
-    tree = hashlib.sha256()
-    for name, digest in digests.items():
-        tree.update(os.fsencode(name) + b"\0" + digest)
-    return Parcel(files, f"sha256:{tree.hexdigest()}")
+    return Parcel(files, checksum_of(digests))
 
 
 @contextmanager

@@ -1,9 +1,4 @@
-"""Site storage over fsspec: claims, checksums and plain file work, off the event loop.
-
-A tree's checksum is `sha256:` and the SHA-256 of, for each file in the order of its relative path: the path, a zero byte, and the
-32 bytes of the file's own SHA-256. A dataset that is a single file has the empty path. Empty folders do not count.
-To Linux a name is bytes: one that is no text is kept as it is.
-"""
+"""Site storage over fsspec: claims, checksums and plain file work, off the event loop."""
 
 from __future__ import annotations
 
@@ -20,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from broker.checksums import checksum_of
 from broker.documents.storage import TIMEOUT_S
 from broker.file_systems import CannotOpen, Cure, Entry, FileSystem, cure_of, failures_of, opened
 from broker.sites.layout import OURS
@@ -52,18 +48,10 @@ class Unfit(StorageError):
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """What lies at a path: bytes in all, and the checksum (see the module)."""
+    """What lies at a path: bytes in all, and the checksum (see `checksums.py`)."""
 
     size_bytes: int
     checksum: str
-
-
-def tree_of(digests: Mapping[str, bytes], size_bytes: int) -> Tree:
-    """The sum of files, by relative path the SHA-256 of each (see the module)."""
-    tree = hashlib.sha256()
-    for name in sorted(digests):
-        tree.update(os.fsencode(name) + b"\0" + digests[name])
-    return Tree(size_bytes, f"sha256:{tree.hexdigest()}")
 
 
 class Claims(Protocol):
@@ -160,7 +148,7 @@ class Folder:
             beat()
             with self._refusals(path), self.open(posixpath.join(path, name) if name else path, "rb") as file:
                 digests[name] = _digest(file, beat)
-        return tree_of(digests, sum(files.values()))
+        return Tree(sum(files.values()), checksum_of(digests))
 
     def open(self, path: str, mode: str) -> Any:
         """A file to read (`rb`) or write (`wb`); folders above it are made for writing."""

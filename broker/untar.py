@@ -9,9 +9,10 @@ import tarfile
 from collections.abc import Iterator
 from typing import IO, Any, Protocol, cast
 
+from broker.checksums import checksum_of
 from broker.documents.fields import has_half_characters
 from broker.errors import Fault, Invalid, TooLarge
-from broker.storage import READ_BYTES, Beat, Folder, Tree, tree_of
+from broker.storage import READ_BYTES, Beat, Folder, Tree
 
 MOST_FILES = 100_000
 MOST_NAME_BYTES = 1_024
@@ -90,7 +91,7 @@ def untar(source: Source, folder: Folder, place: str, most_bytes: int, beat: Bea
         beat()
     if not digests:
         raise Invalid(faults=[Fault("body", "holds no file: a dataset has at least one")])
-    return tree_of(digests, size)
+    return Tree(size, checksum_of(digests))
 
 
 def _noted(content: IO[bytes], digest: Any, beat: Beat) -> Iterator[bytes]:

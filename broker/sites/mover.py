@@ -26,7 +26,7 @@ CHUNK_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to bring. `checksum` as in `broker.storage`; None when it is not known: then the source is measured."""
+    """What to bring. `checksum` as in `broker.checksums`; None when it is not known: then the source is measured."""
 
     dataset: DatasetId
     source: Site
