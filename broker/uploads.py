@@ -49,7 +49,7 @@ class CutOff(Exception):
     """The body will not be read to its end."""
 
 
-class Feed:
+class Incoming:
     """A body as a thread reads it, piece by piece; no more is taken from the caller than is read."""
 
     def __init__(self, body: Body) -> None:
@@ -107,13 +107,13 @@ class Uploads:
         now, loop = self._context.clock.now(), asyncio.get_running_loop()
         path = upload_path(self._context.settings.federation, f"{int(now):010d}-{secrets.token_hex(8)}")
         most_bytes = int(self._context.settings.max_upload_gib * 2**30)
-        feed, beats = Feed(body), [loop.time()]
+        incoming, beats = Incoming(body), [loop.time()]
 
         def beat() -> None:
             beats[0] = loop.time()
 
         self._under_way[site.name] += 1
-        work = loop.run_in_executor(self._threads, _written, site, feed, path, most_bytes, beat)
+        work = loop.run_in_executor(self._threads, _written, site, incoming, path, most_bytes, beat)
         work.add_done_callback(lambda over: self._ended(site.name, over))
         try:
             async with asyncio.timeout(LONGEST_S):
@@ -126,7 +126,7 @@ class Uploads:
         except TimeoutError as error:
             raise Invalid(faults=[Fault("body", f"takes more than {LONGEST_S / 3600:g} hours: send it in parts")]) from error
         finally:
-            feed.stop()
+            incoming.stop()
 
     def _ended(self, site: str, work: asyncio.Future[Tree]) -> None:
         self._under_way[site] -= 1
@@ -197,10 +197,10 @@ def _expired(context: Context, site: str) -> list[tuple[Replica, Dataset]]:
     return [(at[site], dataset) for dataset in found if site in (at := world.replicas.get(dataset.id, {}))]
 
 
-def _written(site: Site, feed: Feed, path: str, most_bytes: int, beat: Callable[[], None]) -> Tree:
+def _written(site: Site, incoming: Incoming, path: str, most_bytes: int, beat: Callable[[], None]) -> Tree:
     with closing(Folder(site.storage)) as folder:
         try:
-            return untar(feed, folder, path, most_bytes, beat)
+            return untar(incoming, folder, path, most_bytes, beat)
         except BaseException:
             with suppress(StorageError):
                 folder.remove(path)

@@ -11,7 +11,7 @@ from aiohttp import web
 from pydantic_core import to_json
 
 from broker.api.finding import job_of_request
-from broker.api.selecting import FILTERS, Selector, narrowed, selector_of
+from broker.api.selecting import Selector, given_of, narrowed, selector_of
 from broker.api.services import SERVICES, Services, answer
 from broker.api.streaming import stream
 from broker.api.views import Shown
@@ -40,7 +40,7 @@ async def follow_events(request: web.Request) -> web.StreamResponse:
     """Changes of the jobs that the filters mean, for ever, each with the store's revision as its id. `Last-Event-ID` goes on
     behind that one; where it is too long ago, a `reset` event says that the jobs are to be listed anew."""
     services = request.app[SERVICES]
-    selector = narrowed(request, selector_of({name: request.query[name] for name in FILTERS if name in request.query}))
+    selector = narrowed(request, selector_of(given_of(request)))
     last = request.headers.get("Last-Event-ID", "")
     if last and not re.fullmatch("[0-9]{1,19}", last):
         raise Invalid(faults=[Fault("Last-Event-ID", f"{last!r} is no revision")])

@@ -50,7 +50,7 @@ def _known(services: Services, name: str, tenant: str | None) -> Job | None:
     return world.jobs[found[0]] if found else None
 
 
-def newest(world: World, tenant: str, name: str) -> DatasetId | None:
+def newest_version(world: World, tenant: str, name: str) -> DatasetId | None:
     """A dataset's version that was made last; None when there is none."""
     versions = world.versions.get((tenant, name), {}).values()
     return max(versions, key=lambda dataset: (dataset.created_at, dataset.id.version)).id if versions else None

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 from aiohttp import web
 
 from broker.api.explain import explained, kept_back
-from broker.api.finding import job_of_request, whole_number
+from broker.api.finding import job_of_request
 from broker.api.matching import tagged
-from broker.api.pages import last_of, token_of
-from broker.api.selecting import FILTERS, narrowed, newest, selector_of
+from broker.api.pages import page_of
+from broker.api.selecting import given_of, narrowed, newest, selector_of
 from broker.api.services import SERVICES, Services, answer
 from broker.api.views import Shown, job_view
 from broker.documents import body_of
@@ -19,8 +17,6 @@ from broker.world import Job
 
 routes = web.RouteTableDef()
 
-PAGE = 100
-LONGEST_PAGE = 1_000
 MOST_WORKED_OUT = 10
 """Classes of jobs of one answer for which a broker that does not lead asks every site."""
 
@@ -29,15 +25,13 @@ MOST_WORKED_OUT = 10
 async def list_jobs(request: web.Request) -> web.Response:
     """Newest first, narrowed by the filters. `cursor` is the `next` of the page before, with the same filters."""
     services = request.app[SERVICES]
-    limit = whole_number(request, "limit", PAGE, 1, LONGEST_PAGE)
-    filters = {name: request.query[name] for name in FILTERS if name in request.query}
-    cursor = request.query.get("cursor")
-    before = await last_of(services, cursor, filters) if cursor is not None else None
+    filters = given_of(request)
     selector = narrowed(request, selector_of(filters))
-    found = list(islice(newest(services.context.world, selector, before), limit + 1))
-    further = await token_of(services, found[limit - 1].id, filters) if len(found) > limit else None
+    page, further = await page_of(
+        request, filters, lambda before: newest(services.context.world, selector, before), lambda job: job.id
+    )
     told: dict[Shape, str] = {}
-    return answer({"items": [shown(services, job, told) for job in found[:limit]], "next": further})
+    return answer({"items": [shown(services, job, told) for job in page], "next": further})
 
 
 @routes.get("/v1/jobs/{job}")

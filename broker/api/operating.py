@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from itertools import islice
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 
 from aiohttp import web
 
 from broker.api.auth import caller_of
 from broker.api.changes import remove, update
-from broker.api.finding import whole_number
 from broker.api.health import pause_view
-from broker.api.pages import last_of, token_of
+from broker.api.pages import page_of
 from broker.api.services import SERVICES, answer
 from broker.errors import InConflict
 from broker.jobs.model import Ask
@@ -21,7 +19,6 @@ from broker.store import keys as kinds
 
 routes = web.RouteTableDef()
 
-PAGE, LONGEST_PAGE = 100, 1_000
 FILTERS = ("who", "what", "record")
 
 
@@ -61,24 +58,18 @@ async def resume(request: web.Request) -> web.Response:
 @routes.get("/v1/audit")
 async def list_audit(request: web.Request) -> web.Response:
     """Who changed what, newest first; `who`, `what` and `record` (the beginning of its name, such as `sites/ams`) narrow it."""
-    services = request.app[SERVICES]
-    limit = whole_number(request, "limit", PAGE, 1, LONGEST_PAGE)
+    entries = request.app[SERVICES].context.world.audit
     filters = {name: request.query[name] for name in FILTERS if name in request.query}
-    cursor = request.query.get("cursor")
-    of_this_list = {**filters, "list": "audit"}
-    before = await last_of(services, cursor, of_this_list) if cursor is not None else None
-    entries = services.context.world.audit
-    found = (
-        {"id": name, **_shown(entries[name])}
-        for name in sorted(entries, reverse=True)
-        if (before is None or name < before)
-        and all(getattr(entries[name], field) == filters[field] for field in ("who", "what") if field in filters)
-        and entries[name].record.startswith(filters.get("record", ""))
-    )
-    page = list(islice(found, limit + 1))
-    further = await token_of(services, page[limit - 1]["id"], of_this_list) if len(page) > limit else None
-    return answer({"items": page[:limit], "next": further})
+
+    def found(before: str | None) -> Iterator[tuple[str, Audit]]:
+        for name in sorted(entries, reverse=True):
+            if (before is None or name < before) and _is_meant(entries[name], filters):
+                yield name, entries[name]
+
+    page, further = await page_of(request, {**filters, "list": "audit"}, found, lambda item: item[0])
+    return answer({"items": [{"id": name, **asdict(entry)} for name, entry in page], "next": further})
 
 
-def _shown(entry: Audit) -> dict[str, Any]:
-    return {name: getattr(entry, name) for name in ("at", "who", "what", "record", "before", "after")}
+def _is_meant(entry: Audit, filters: Mapping[str, str]) -> bool:
+    who, what = filters.get("who", entry.who), filters.get("what", entry.what)
+    return (entry.who, entry.what) == (who, what) and entry.record.startswith(filters.get("record", ""))

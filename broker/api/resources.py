@@ -12,7 +12,7 @@ from aiohttp import web
 from broker.api.auth import caller_of, default_tenant, sees, tenant_asked, with_tenant
 from broker.api.bodies import body_of_request, check_name, raw_of
 from broker.api.changes import TRIES, fresh, is_saved, remove, update, update_at
-from broker.api.finding import newest
+from broker.api.finding import newest_version
 from broker.api.health import site_health
 from broker.api.matching import Wanted, tagged, wanted
 from broker.api.services import SERVICES, Services, answer
@@ -361,7 +361,7 @@ def _dataset_id(world: World, request: web.Request) -> DatasetId:
     """The version that the path names, or the newest. Raises NotFound."""
     name, _, version = request.match_info["name"].partition("@")
     tenant = request.query.get("tenant", default_tenant(request))
-    found = newest(world, tenant, name) if not version else DatasetId(tenant, name, version)
+    found = newest_version(world, tenant, name) if not version else DatasetId(tenant, name, version)
     if found is None or not _reads(request, tenant) or (found not in world.datasets and not world.replicas.get(found)):
         raise NotFound(f"tenant {tenant} has no dataset {request.match_info['name']}")
     return found

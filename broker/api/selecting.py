@@ -58,6 +58,11 @@ class Selector:
         )
 
 
+def given_of(request: web.Request) -> dict[str, str]:
+    """The filters that a query names."""
+    return {name: request.query[name] for name in FILTERS if name in request.query}
+
+
 def selector_of(given: Mapping[str, str]) -> Selector:
     """The filters of a query or body: `phase` (several with commas), `site`, `tenant`, `name`, `label` (such as `a=b,c!=d,e,!f`)
     and `since` (epoch seconds, or RFC 3339). Raises Invalid."""

@@ -13,7 +13,7 @@ from pydantic import Field
 from broker.api.auth import caller_of, with_tenant
 from broker.api.bodies import hash_of, raw_of
 from broker.api.explain import explained, explanation_view
-from broker.api.finding import newest
+from broker.api.finding import newest_version
 from broker.api.jobs import shown
 from broker.api.services import SERVICES, Services, answer
 from broker.api.tracing import trace_for
@@ -81,13 +81,13 @@ def _of_tenant(request: web.Request, plain: dict[str, Any]) -> dict[str, Any]:
 def pinned(world: World, bodies: Sequence[JobBody]) -> list[NewJob]:
     """The jobs with each input at one version. Raises Invalid with every fault."""
     tenant = known_tenant(world.tenants, bodies[0].tenant)
-    newest: dict[tuple[str, str, str | None], DatasetId] = {}
+    known: dict[tuple[str, str, str | None], DatasetId] = {}
 
     def resolve(owner: str, name: str, version: str | None) -> DatasetId:
         wanted = (owner, name, version)
-        if wanted not in newest:
-            newest[wanted] = _dataset(world, owner, name, version)
-        return newest[wanted]
+        if wanted not in known:
+            known[wanted] = _dataset(world, owner, name, version)
+        return known[wanted]
 
     jobs, faults = [], []
     for position, body in enumerate(bodies):
@@ -107,7 +107,7 @@ def pinned(world: World, bodies: Sequence[JobBody]) -> list[NewJob]:
 def _dataset(world: World, tenant: str, name: str, version: str | None) -> DatasetId:
     """The version named, or the newest; of the tenant itself, else of the default tenant, which is for all. Raises Invalid."""
     for owner in (tenant, DEFAULT_TENANT):
-        found = newest(world, owner, name) if version is None else DatasetId(owner, name, version)
+        found = newest_version(world, owner, name) if version is None else DatasetId(owner, name, version)
         if found in world.datasets:
             return found
     wanted = name if version is None else f"{name}@{version}"
