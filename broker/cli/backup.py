@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from broker.cli.exits import Exit
 from broker.cli.session import Session
-from broker.cli.up import REFUSED, USAGE, Config, DataDir, Etcd, settings_of
+from broker.cli.up import Config, DataDir, Etcd, settings_of
 from broker.errors import InConflict, NoAnswer
 
 if TYPE_CHECKING:
@@ -66,12 +67,12 @@ def restore(
         read = read_backup(file)
     except (SettingsError, BackupError, OSError) as error:
         print(f"fed: {error}", file=sys.stderr)
-        raise typer.Exit(USAGE) from error
+        raise typer.Exit(Exit.USAGE) from error
     try:
         written = asyncio.run(_restore(settings, read))
     except (SettingsError, BackupError, StoreError, OSError) as error:
         print(f"fed: {error}", file=sys.stderr)
-        raise typer.Exit(REFUSED) from error
+        raise typer.Exit(Exit.REFUSED) from error
     print(f"{written} records restored: start brokers, look at what they show, then `fed resume`")
 
 

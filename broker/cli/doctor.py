@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from broker.cli.exits import Exit
 from broker.cli.session import Format, Output, Session, ago, print_table, show
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def doctor(
     if output is Format.TABLE and not any(each.cure for each in found):
         print(f"all {len(found)} things that were looked at are well")
     if any(each.is_bad for each in found):
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.FAILED)
 
 
 def findings(health: Json, now: float) -> Iterator[Finding]:

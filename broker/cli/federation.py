@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from broker.cli.exits import Exit
 from broker.cli.session import Format, Output, Session, ago, print_table, show, text_of
 from broker.errors import Fault, Invalid, NotFound
 
@@ -135,7 +136,7 @@ def ask_site(context: typer.Context, site: str, output: Output = Format.TABLE) -
     answer = session.run(lambda client: client.test(site))
     show(answer, output, _print_checks)
     if not all(check["is_ok"] for check in answer["checks"]):
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.FAILED)
 
 
 def _documents(text: str) -> list[tuple[str, str, Json]]:

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from broker.cli.exits import Exit
 from broker.cli.planning import print_why
 from broker.cli.session import Format, Output, Session, ago, clock_time, print_table, show
-from broker.cli.waiting import JOB_FAILED, copy_logs
+from broker.cli.waiting import copy_logs
 from broker.errors import InConflict, Invalid
 
 if TYPE_CHECKING:
     from broker.client import Client, Json
-
-TIMED_OUT = 6
 
 Label = Annotated[str | None, typer.Option("--label", "-l", help="Only those with such labels: a=b,c!=d,e,!f.")]
 OneJob = Annotated[str | None, typer.Argument(metavar="ID", help="A job's id, or a name that only it has.")]
@@ -145,10 +144,10 @@ def wait(
         answer = session.run(lambda client: client.wait(job, timeout))
     except TimedOut as error:
         print(f"fed: {error}", file=sys.stderr)
-        raise typer.Exit(TIMED_OUT) from error
+        raise typer.Exit(Exit.TIMED_OUT) from error
     show(answer, output, lambda answer: print_jobs({"items": [answer]}))
     if answer["phase"] != "succeeded":
-        raise typer.Exit(JOB_FAILED)
+        raise typer.Exit(Exit.FAILED)
 
 
 def download(

@@ -1,7 +1,6 @@
 """`fed`: options for all verbs, and errors as exit codes.
 
-0 well, 1 a job failed, 2 wrong usage or a document that is not valid, 3 not found, 4 refused or in conflict, 5 the endpoint does
-not answer, 6 timed out. Modules that take long to import are imported by the verbs that need them.
+Modules that take long to import are imported by the verbs that need them.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from broker.cli import backup, datasets, doctor, federation, jobs, looking, operating, planning, submitting, tokens, up
+from broker.cli.exits import Exit
 from broker.cli.session import Session
 from broker.errors import FedError, Invalid, NoAnswer, NotFound, Unavailable
 
@@ -109,21 +109,21 @@ def main() -> None:
         sys.exit(_told(error))
     except OSError as error:  # what the verbs foresee is told by them: this is a disk that is full, for one
         print(f"fed: {error}", file=sys.stderr)
-        sys.exit(4)
+        sys.exit(Exit.REFUSED)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(Exit.INTERRUPTED)
 
 
-def _told(error: FedError) -> int:
+def _told(error: FedError) -> Exit:
     """Say on stderr what was wrong and how to cure it; the exit code."""
     lines = [str(fault) for fault in error.faults] or [error.detail]
     print("\n".join(f"fed: {line}" for line in lines), file=sys.stderr)
     match error:
         case Invalid():
-            return 2
+            return Exit.USAGE
         case NotFound():
-            return 3
+            return Exit.NOT_FOUND
         case NoAnswer() | Unavailable():
-            return 5
+            return Exit.NO_ANSWER
         case _:
-            return 4
+            return Exit.REFUSED

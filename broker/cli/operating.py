@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from broker.cli.exits import Exit
 from broker.cli.federation import ask_site, cordon, uncordon
 from broker.cli.session import Format, Output, Session, clock_time, print_table, show
 
 LOOK_S = 1.0
-DRAIN_FAILED = 6
 
 site = typer.Typer(no_args_is_help=True, help="A site at work: cordon, uncordon, drain, test, forget.")
 site.command("cordon")(cordon)
@@ -37,7 +37,7 @@ def drain(
         if left != told:
             print(told := left, flush=True)
         if until is not None and time.monotonic() > until:
-            raise typer.Exit(DRAIN_FAILED)
+            raise typer.Exit(Exit.TIMED_OUT)
         time.sleep(LOOK_S)
         shown = session.run(lambda client: client.get("sites", name))
     print(f"{name} is drained" if shown["drained"] else f"{name} drains")
@@ -92,7 +92,6 @@ def audit(
 ) -> None:
     """Who changed what, newest first; -o json has each record before and after."""
     session: Session = context.obj
-
     answer = session.run(lambda client: client.audit(limit, cursor, who=who, what=what, record=record))
     columns = ("at", "who", "what", "record")
     rows = [[clock_time(each["at"]), *(each[column] for column in columns[1:])] for each in answer["items"]]

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from broker.cli.exits import Exit
+
 if TYPE_CHECKING:
     from broker.config import Settings
 
 log = logging.getLogger(__name__)
 
-USAGE = 2
-REFUSED = 4
 LAST_READS_S = 2.0
 """How long what still reads from a site's storage may take to notice that the broker is over."""
 
@@ -50,7 +50,7 @@ def up(
         run_until_signal(settings, on_start=lambda url: print(f"fed: listening on {url}", flush=True))
     except (SettingsError, StoreError, OSError) as error:
         print(f"fed: {error}", file=sys.stderr)
-        raise typer.Exit(USAGE) from error
+        raise typer.Exit(Exit.USAGE) from error
     _leave_readers()
 
 

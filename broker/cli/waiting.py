@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from broker.cli.exits import Exit
 from broker.cli.session import Session
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from broker.client import Client, Json
 
-JOB_FAILED = 1
 PAGE = 1_000
 FIRST_LOOK_S, LONGEST_PAUSE_S = 0.2, 2.0
 MOST_CODE = 125
@@ -38,7 +38,7 @@ def exit_code_of(jobs: Sequence[Mapping[str, Any]]) -> int:
     if all(job["phase"] == "succeeded" for job in jobs):
         return 0
     code = jobs[0].get("exit_code") if len(jobs) == 1 else None
-    return code if code and 0 < code <= MOST_CODE else JOB_FAILED
+    return code if code and 0 < code <= MOST_CODE else Exit.FAILED
 
 
 async def _followed(client: Client, job: str) -> Json:
