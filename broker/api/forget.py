@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from aiohttp import web
 
+from broker.api.admission import close
 from broker.api.auth import caller_of
-from broker.api.changes import is_saved, remove, update_at
+from broker.api.changes import is_saved, remove
 from broker.api.finding import reason_of
 from broker.api.services import SERVICES, Services, answer
 from broker.api.uses import datasets_at
@@ -21,7 +21,6 @@ from broker.store import keys as kinds
 from broker.store.base import Saved
 from broker.store.ledger import Draft, Erase, Save
 from broker.world import Job
-from topology.site import Admission, Site
 
 routes = web.RouteTableDef()
 
@@ -43,7 +42,7 @@ async def forget_site(request: web.Request) -> web.Response:
     status = world.statuses.get(name)
     if status is not None and status.health.takes_jobs:
         raise InConflict(f"site {name} is {status.health}: what runs there would run twice. Drain it, then delete it")
-    site, revision = await _cordoned(services, name, who)
+    site, revision = await close(services, name, who)
     jobs = await _emptied(services, name, who, f"site {name} was forgotten by {who}: {why}")
     await remove(services, [keys.of(kinds.UNRESOLVED, name, job, str(number)) for job, number in world.unresolved.get(name, ())])
     await remove(services, [keys.booking(dataset, name) for dataset in world.bookings.get(name, ())])
@@ -60,21 +59,6 @@ async def forget_site(request: web.Request) -> web.Response:
         raise InConflict(f"site {name} was changed meanwhile: try again")
     await remove(services, [keys.of(kinds.SITE_STATUS, name)])
     return answer({"name": name, "jobs": jobs, "links": links, "datasets_lost": lost})
-
-
-async def _cordoned(services: Services, name: str, who: str) -> tuple[Site, int]:
-    """The site, closed, and the revision of its record. A placement names the record it relied on, so once the mirror has seen
-    this one, it knows of all jobs that were placed there, and no more are."""
-
-    def closed(site: Site | None) -> Site:
-        if site is None:
-            raise NotFound(f"no site is named {name}")
-        return replace(site, admission=Admission.CORDONED)
-
-    world = services.context.world
-    site, revision = await update_at(services, world.mirror.keys.of(kinds.SITES, name), closed, who, "cordoned")
-    await world.mirror.reached(revision)
-    return site, revision
 
 
 async def _emptied(services: Services, name: str, who: str, why: str) -> int:

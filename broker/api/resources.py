@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
+from broker.api.admission import admit, close
 from broker.api.auth import caller_of, default_tenant, sees, tenant_asked, with_tenant
 from broker.api.bodies import body_of_request, check_name, raw_of
 from broker.api.changes import TRIES, fresh, is_saved, remove, update, update_at
@@ -31,7 +32,7 @@ from broker.submission import known_tenant
 from broker.world import World
 from topology.dataset import Dataset, DatasetId, Replica
 from topology.link import Link
-from topology.site import Admission, Site
+from topology.site import Site
 
 routes = web.RouteTableDef()
 
@@ -62,7 +63,7 @@ async def put_site(request: web.Request) -> web.Response:
         site, revision = await update_at(services, key, changed, who, wanted=known)
     except FedError:
         if closed:
-            await _opened(services, closed, who)
+            await admit(services, closed.name, closed.admission, who)
         raise
     return tagged(answer(_site_view(services, site)), revision)
 
@@ -254,28 +255,17 @@ async def delete_tenant(request: web.Request) -> web.Response:
 
 
 async def _closed(services: Services, site: Site, who: str, known: Wanted | None, check: Callable[[World, str], None]) -> int:
-    """Cordon a site that is to go, or to be worked in another way; the revision of its record. A placement names the record it
-    relied on, so that once the mirror has seen this one, it knows of all jobs that were placed there, and no more are. Raises
-    what `check` does then, and Outdated where the site is not as `known`."""
-    world, key = services.context.world, _key(services, kinds.SITES, site.name)
+    """Close a site that is to go, or to be worked in another way; the revision of its record. Raises what `check` does before or
+    after, with the site open again, and Outdated where it is not as `known`."""
+    world = services.context.world
     check(world, site.name)
-    _, revision = await update_at(services, key, _admitting(site, Admission.CORDONED), who, "cordon", known)
-    await world.mirror.reached(revision)
+    _, revision = await close(services, site.name, who, known)
     try:
         check(world, site.name)
     except InConflict:
-        await _opened(services, site, who)
+        await admit(services, site.name, site.admission, who)
         raise
     return revision
-
-
-async def _opened(services: Services, site: Site, who: str) -> None:
-    """Take back what `_closed` did."""
-    await update(services, _key(services, kinds.SITES, site.name), _admitting(site, site.admission), who)
-
-
-def _admitting(site: Site, admission: Admission) -> Callable[[Site | None], Site]:
-    return lambda old: replace(old or site, admission=admission)
 
 
 def _is_moved(old: Site, new: Site) -> bool:

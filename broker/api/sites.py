@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from aiohttp import web
 
+from broker.api.admission import admit
 from broker.api.auth import caller_of
-from broker.api.changes import update
 from broker.api.finding import flag
 from broker.api.health import site_health
 from broker.api.peers import pass_on
 from broker.api.services import SERVICES, answer
 from broker.errors import NotFound
-from broker.store import keys as kinds
-from topology.site import Admission, Site
+from topology.site import Admission
 
 routes = web.RouteTableDef()
 
@@ -52,11 +49,5 @@ async def ask_site(request: web.Request) -> web.StreamResponse:
 
 async def _admit(request: web.Request, admission: Admission) -> web.Response:
     services, name = request.app[SERVICES], request.match_info["name"]
-
-    def changed(site: Site | None) -> Site:
-        if site is None:
-            raise NotFound(f"no site is named {name}")
-        return replace(site, admission=admission)
-
-    await update(services, services.context.world.mirror.keys.of(kinds.SITES, name), changed, caller_of(request), str(admission))
+    await admit(services, name, admission, caller_of(request))
     return answer(site_health(services, name))

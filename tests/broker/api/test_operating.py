@@ -148,7 +148,7 @@ async def test_each_change_is_in_the_audit_with_who_made_it(federation, tmp_path
         await after("DELETE /v1/links/{name}", fed.delete("links", "ams:fra"), ("delete", "links/ams:fra"))
         await after("DELETE /v1/datasets/{name}", fed.delete("datasets", "corpus"), ("delete", "datasets/default/corpus@1"))
         await after("DELETE /v1/tenants/{name}", fed.delete("tenants", "red"), ("delete", "tenants/red"))
-        gone = (("cordon", "sites/fra"), ("delete", "sites/fra"))
+        gone = (("cordoned", "sites/fra"), ("delete", "sites/fra"))
         await after("DELETE /v1/sites/{name}", fed.delete("sites", "fra"), *gone)
         harmless = {"POST /v1/jobs", "POST /v1/plan", "POST /v1/sites/{name}/test"}  # a job's record names who made it
         elsewhere = {"POST /v1/sites/{name}/forget"}  # tried in test_forget.py
