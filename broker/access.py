@@ -23,7 +23,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import ErrorDetails
 
 from broker.clock import Clock
-from broker.documents.fields import Name
+from broker.documents.fields import Name, epoch_of
 from broker.documents.plain import yaml_of
 from broker.documents.reading import DocumentError, parse_plain
 
@@ -73,7 +73,7 @@ class TokensError(Exception):
 
 
 def _moment(text: str) -> str:
-    datetime.fromisoformat(text)
+    epoch_of(text)
     return text
 
 
@@ -100,10 +100,7 @@ class Token(BaseModel):
     @property
     def expires_at(self) -> float:
         """Epoch seconds; infinite where it never does."""
-        if self.expires is None:
-            return float("inf")
-        at = datetime.fromisoformat(self.expires)
-        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+        return float("inf") if self.expires is None else epoch_of(self.expires)
 
 
 class TokenFile(BaseModel):
@@ -162,19 +159,15 @@ def add_token(path: Path, name: str, role: Role, tenant: str | None, expires: st
 
 def remove_token(path: Path, name: str) -> None:
     """Take an entry away. Raises TokensError."""
-    tokens = read_tokens(path)
-    left = [token for token in tokens if token.name != name]
-    if len(left) == len(tokens):
-        raise TokensError(f"{path}: there is no token {name}; it has {', '.join(token.name for token in tokens) or 'none'}")
-    _write(path, [_plain(token) for token in left])
+    tokens = _with(path, name)
+    del tokens[name]
+    _write(path, [_plain(token) for token in tokens.values()])
 
 
 def rotate_token(path: Path, name: str, grace_s: float, now: float) -> str:
     """Give an entry another token, and return it. The old one is good for `grace_s` more, as `<name>-old`, so that one sees in
     the audit who still uses it. Raises TokensError."""
-    tokens = {token.name: token for token in read_tokens(path)}
-    if name not in tokens:
-        raise TokensError(f"{path}: there is no token {name}; it has {', '.join(tokens) or 'none'}")
+    tokens = _with(path, name)
     token, old = f"{PREFIX}{secrets.token_urlsafe(TOKEN_BYTES)}", tokens[name]
     tokens[name] = old.model_copy(update={"sha256": hash_of(token)})
     former = f"{name[:36]}-old"  # a name has at most 40 characters
@@ -184,6 +177,14 @@ def rotate_token(path: Path, name: str, grace_s: float, now: float) -> str:
         tokens[former] = old.model_copy(update={"name": former, "expires": until})
     _write(path, [_plain(each) for each in tokens.values()])
     return token
+
+
+def _with(path: Path, name: str) -> dict[str, Token]:
+    """The entries of a file by name. Raises TokensError, also where none has this name."""
+    tokens = {token.name: token for token in read_tokens(path)}
+    if name not in tokens:
+        raise TokensError(f"{path}: there is no token {name}; it has {', '.join(tokens) or 'none'}")
+    return tokens
 
 
 def _plain(token: Token) -> dict[str, Any]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from itertools import takewhile
 
 from aiohttp import web
 
 from broker.api.auth import tenant_asked
-from broker.documents.fields import LABEL_NAME, LABEL_VALUE
+from broker.documents.fields import LABEL_NAME, LABEL_VALUE, epoch_of
 from broker.errors import Fault, Invalid
 from broker.ids import Ids
 from broker.jobs.model import DEFAULT_TENANT, Phase
@@ -157,12 +156,6 @@ def _since(text: str) -> float:
     if not text:
         return 0.0
     try:
-        seconds = float(text) if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", text) else _moment(text)
+        return float(text) if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", text) else epoch_of(text)
     except ValueError as error:
         raise Invalid(faults=[Fault("since", f"{text!r} is neither epoch seconds nor a time as 2026-01-31T08:00:00Z")]) from error
-    return seconds
-
-
-def _moment(text: str) -> float:
-    at = datetime.fromisoformat(text)
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Annotated
 
@@ -34,8 +34,6 @@ MOST_NAMED = 1_000
 TOGETHER = 500
 """Changes in one call of the store."""
 
-Change = Callable[[Wish, Ask], Wish]
-
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
@@ -54,16 +52,18 @@ class ManyBody(Body):
     why: Annotated[str, Field(max_length=1_000)] = ""
 
 
-def _cancelled(wish: Wish, ask: Ask) -> Wish:
-    return wish if wish.cancel else replace(wish, cancel=ask)
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is asked of a job. `verb` is the audit's word for it."""
+
+    verb: str
+    apply: Callable[[Wish, Ask], Wish]
+    """The wish with it; what is asked already stays as it was."""
 
 
-def _held(wish: Wish, ask: Ask) -> Wish:
-    return wish if wish.hold else replace(wish, hold=ask)
-
-
-def _released(wish: Wish, _: Ask) -> Wish:
-    return replace(wish, hold=None)
+CANCEL = Change("cancel", lambda wish, ask: wish if wish.cancel else replace(wish, cancel=ask))
+HOLD = Change("hold", lambda wish, ask: wish if wish.hold else replace(wish, hold=ask))
+RELEASE = Change("release", lambda wish, ask: replace(wish, hold=None))
 
 
 @routes.post("/v1/jobs/{job}/cancel")
@@ -71,7 +71,7 @@ async def cancel_job(request: web.Request) -> web.Response:
     """Ask for a job's end. Done when it was observed; a job that is over stays as it is."""
     job = await job_of_request(request)
     if not job.state.phase.is_terminal:
-        await _change(request, job, _cancelled, "cancelled by its user")
+        await _change(request, job, CANCEL, "cancelled by its user")
     return _now(request, job, HTTPStatus.ACCEPTED)
 
 
@@ -79,7 +79,7 @@ async def cancel_job(request: web.Request) -> web.Response:
 async def hold_job(request: web.Request) -> web.Response:
     """Keep a job from being placed until it is released. One that is at a site goes on there, and waits if it comes back."""
     job = await job_of_request(request)
-    await _change(request, _unfinished(job), _held)
+    await _change(request, _unfinished(job), HOLD)
     return _now(request, job)
 
 
@@ -87,26 +87,26 @@ async def hold_job(request: web.Request) -> web.Response:
 async def release_job(request: web.Request) -> web.Response:
     """Let a job be placed again."""
     job = await job_of_request(request)
-    await _change(request, _unfinished(job), _released)
+    await _change(request, _unfinished(job), RELEASE)
     return _now(request, job)
 
 
 @routes.post("/v1/jobs/cancel")
 async def cancel_jobs(request: web.Request) -> web.Response:
     """Ask for the end of all unfinished jobs that the filters mean."""
-    return await _change_all(request, _cancelled)
+    return await _change_all(request, CANCEL)
 
 
 @routes.post("/v1/jobs/hold")
 async def hold_jobs(request: web.Request) -> web.Response:
     """Hold all unfinished jobs that the filters mean."""
-    return await _change_all(request, _held)
+    return await _change_all(request, HOLD)
 
 
 @routes.post("/v1/jobs/release")
 async def release_jobs(request: web.Request) -> web.Response:
     """Release all unfinished jobs that the filters mean."""
-    return await _change_all(request, _released)
+    return await _change_all(request, RELEASE)
 
 
 async def _change(request: web.Request, job: Job, change: Change, why: str = "") -> None:
@@ -119,10 +119,10 @@ async def _write(services: Services, job: Job, change: Change, ask: Ask, known: 
     def changed(wish: Wish | None) -> Wish:
         if wish is None:
             raise NotFound(f"job {job.id} is gone")
-        return change(wish, ask)
+        return change.apply(wish, ask)
 
     key = services.context.world.mirror.keys.of(kinds.WISHES, job.id)
-    await update_at(services, key, changed, ask.who, _verb(change), known)
+    await update_at(services, key, changed, ask.who, change.verb, known)
 
 
 async def _change_all(request: web.Request, change: Change) -> web.Response:
@@ -135,7 +135,7 @@ async def _change_all(request: web.Request, change: Change) -> web.Response:
         raise Invalid(faults=[Fault("label", "no filter is given: name one, or say `all: true` for every job")])
     ask = Ask(caller_of(request), body.why, services.context.clock.now())
     meant = [job for job in newest(services.context.world, narrow) if not job.state.phase.is_terminal]
-    due = [job for job in meant if change(job.wish, ask) != job.wish]
+    due = [job for job in meant if change.apply(job.wish, ask) != job.wish]
     done: list[str] = []
     for first in range(0, len(due), TOGETHER):
         done += await _write_all(services, due[first : first + TOGETHER], change, ask)
@@ -147,8 +147,8 @@ async def _write_all(services: Services, jobs: Sequence[Job], change: Change, as
     keys = services.context.world.mirror.keys
     drafts: list[list[Save]] = []
     for job in jobs:
-        key, changed = keys.of(kinds.WISHES, job.id), change(job.wish, ask)
-        audited = entry(services.context, ask.who, _verb(change), key, job.wish, changed)
+        key, changed = keys.of(kinds.WISHES, job.id), change.apply(job.wish, ask)
+        audited = entry(services.context, ask.who, change.verb, key, job.wish, changed)
         drafts.append([Save(key, changed, job.wish_revision), audited])
     results = await services.context.ledger.commit(drafts)
     gone = set()
@@ -159,10 +159,6 @@ async def _write_all(services: Services, jobs: Sequence[Job], change: Change, as
             except NotFound:
                 gone.add(job.id)
     return [job.id for job in jobs if job.id not in gone]
-
-
-def _verb(change: Change) -> str:
-    return "cancel" if change is _cancelled else "hold" if change is _held else "release"
 
 
 def _unfinished(job: Job) -> Job:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
@@ -128,6 +129,12 @@ def seconds_of(value: Any) -> float:
     if not SHORTEST_S <= value <= LONGEST_S:
         raise ValueError("use at least a millisecond (0.001) and at most 366 days")
     return float(value)
+
+
+def epoch_of(text: str) -> float:
+    """Epoch seconds of a moment as RFC 3339 writes it; UTC where it names no offset. Raises ValueError."""
+    at = datetime.fromisoformat(text)
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
 def _nothing_or_something(value: float) -> float:
