@@ -17,7 +17,7 @@ from broker.members import Right
 from broker.metrics import Metrics
 from broker.plan_process import PlanProcess, plan_here
 from broker.planner import Planner
-from broker.records import Health, Holder, SiteStatus, Submission
+from broker.records import Health, Holder, Pause, SiteStatus, Submission
 from broker.store import keys as kinds
 from broker.store.base import Compacted, Fence, Fenced, Saved
 from broker.store.keys import Keys
@@ -293,6 +293,19 @@ async def test_a_job_that_comes_back_from_a_lost_site_waits_anew(leader):
     await leader.save((KEYS.of(kinds.SITE_STATUS, "ams"), SiteStatus("ams", Health.DOWN, is_lost=True)))
     await leader.turn()
     assert leader.phases()[job] is Phase.PENDING
+
+
+async def test_while_an_operator_has_paused_nothing_is_placed_and_a_cancel_is_done(leader):
+    await leader.sites(a_view("ams"))
+    await leader.save((KEYS.of(kinds.PAUSE), Pause(Ask("ada", "", 0.0))))
+    waits, unwanted = await leader.jobs(2)
+    wish = leader.world.jobs[unwanted].wish
+    await leader.save((wish_key(unwanted), replace(wish, cancel=Ask("ada", "", 0.0))))
+    await leader.turn()
+    assert leader.phases() == {waits: Phase.PENDING, unwanted: Phase.CANCELLED}
+    await leader.context.ledger.commit([[Erase(KEYS.of(kinds.PAUSE), leader.world.revision(KEYS.of(kinds.PAUSE)))]])
+    await leader.turn()
+    assert leader.phases() == {waits: Phase.PLACED, unwanted: Phase.CANCELLED}
 
 
 async def test_a_leader_that_lost_its_right_places_nothing(leader):

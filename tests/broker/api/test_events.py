@@ -36,8 +36,8 @@ async def test_a_jobs_events_are_told_in_their_order(fed, federation):
 async def test_changes_come_as_they_happen_and_go_on_where_one_left(fed, federation):
     await fed.put("sites", "ams", federation.site("ams"))
     earlier = await fed.wait((await fed.submit(a_job("earlier")))["id"], 10)
-    following = asyncio.create_task(first(fed.events(name="followed"), 2))
-    await asyncio.sleep(0.2)  # it listens
+    until_now = (await fed.health())["store"]["mirror"]["revision"]
+    following = asyncio.create_task(first(fed.events(last=until_now, name="followed"), 2))
     job = (await fed.submit(a_job("followed")))["id"]
     seen = await following
     assert [event["job"] for event in seen] == [job, job]

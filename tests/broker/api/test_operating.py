@@ -72,7 +72,6 @@ async def test_nothing_is_placed_while_paused_and_that_is_said(fed, federation, 
     assert "the store moves" in paused["reason"]
     assert (await fed.health())["paused"] == paused
     job = (await fed.submit(a_job("waits")))["id"]
-    await asyncio.sleep(0.3)
     told = await fed.job(job)
     assert (told["phase"], "the store moves" in told["reason"]) == ("pending", True)
     why = await fed.why(job)
