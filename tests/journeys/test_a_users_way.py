@@ -2,57 +2,23 @@
 
 import os
 import signal
-import textwrap
 
 import pytest
 
-from broker.store.base import StoreError
-from broker.store.embedded import find_binary
-from tests.running import Up
+from tests.journeys.places import CORPUS, declare
 
 JOBS = 12
 DATA = {"a.txt": "one two\n", "b.txt": "three\n"}
 
 
 @pytest.fixture
-def up(tmp_path):
-    try:
-        find_binary()
-    except StoreError as error:
-        pytest.skip(f"{error}")
-    broker = Up(tmp_path)
-    broker.start()
-    yield broker
-    broker.kill()
-
-
-@pytest.fixture
 def sites(up, tmp_path):
-    """ams with a dataset, fra without; a link between them. Their engines outlive the broker, so they are ended here."""
+    """ams with a dataset, fra without."""
     for name in ("ams", "fra"):
         (tmp_path / name / "corpus").mkdir(parents=True)
     for name, text in DATA.items():
         (tmp_path / "ams" / "corpus" / name).write_text(text)
-    documents = [
-        f"""
-        kind: Site
-        name: {name}
-        engine: {{kind: process}}
-        pools: [{{name: cpu, nodes: 1, per_node: {{cpus: 4, memory_gib: 8}}}}]
-        storage: {{url: "file://{tmp_path / name}"}}
-        """
-        for name in ("ams", "fra")
-    ]
-    documents += [
-        "{kind: Link, from: ams, to: fra, bandwidth_gbps: 10}",
-        "{kind: Dataset, name: corpus, replicas: [{site: ams, path: corpus}]}",
-    ]
-    said = up.fed("apply", "-f", "-", stdin="\n---\n".join(map(textwrap.dedent, documents)))
-    assert (said.code, said.err) == (0, "")
-    yield
-    up.kill()
-    for pid in tmp_path.glob("*/.fed/engine/daemon.pid"):
-        os.kill(int(pid.read_text()), signal.SIGTERM)
+    declare(up, tmp_path, CORPUS)
 
 
 def count_words():

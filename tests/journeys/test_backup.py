@@ -1,32 +1,17 @@
 """The store is lost with all its files; a backup and what the site knows bring the federation back."""
 
 import json
-import os
 import shutil
-import signal
 import time
 from pathlib import Path
 
 import pytest
 
-from broker.store.base import StoreError
-from broker.store.embedded import find_binary
-from tests.running import Up
-
 
 @pytest.fixture
-def up(tmp_path):
-    try:
-        find_binary()
-    except StoreError as error:
-        pytest.skip(f"{error}")
-    (tmp_path / "broker").mkdir()
-    broker = Up(tmp_path / "broker")
-    broker.start()
-    yield broker
-    broker.kill()
-    for pid in tmp_path.glob("ams/.fed/engine/daemon.pid"):
-        os.kill(int(pid.read_text()), signal.SIGTERM)
+def home(tmp_path):
+    """Apart from the site's, which outlives it."""
+    return tmp_path / "broker"
 
 
 def in_phase(up, job, wanted):

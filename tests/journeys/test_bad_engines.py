@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import pytest
 
 from broker.client import Client
-from broker.store.base import StoreError
-from broker.store.embedded import find_binary
 from tests.journeys import bad_engines
 from tests.journeys.bad_engines import HOUR_S, bad_parts, kubernetes, lsf, process, ray, slurm, yarn
 from tests.running import Up
@@ -133,12 +131,8 @@ class Said:
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory):
+def said(tmp_path_factory, etcd_program):
     """One broker, a site that is well, and all the others beside it."""
-    try:
-        find_binary()
-    except StoreError as error:
-        pytest.skip(f"{error}")
     folder = tmp_path_factory.mktemp("bad")
     with bad_parts(folder / "parts") as parts, bad_engines.running(Up(folder, **SETTINGS)) as up:
         documents = [*sites(parts), yarn(parts, "clock", parts.at["yarn-ahead"]), process(parts, "well")]

@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -10,9 +9,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-
-from broker.store.base import StoreError
-from broker.store.embedded import find_binary
 
 ROOT = Path(__file__).parent.parent.parent
 INSTALL = "make install && . .venv/bin/activate\n"
@@ -34,13 +30,9 @@ def free_port():
 
 
 @pytest.fixture
-def shell(tmp_path):
-    """Types lines in a folder that has what a checkout has, on another port than the README's, until one fails; what was shown.
-    The engines of its sites outlive their broker, so they are ended here."""
-    try:
-        find_binary()
-    except StoreError as error:
-        pytest.skip(f"{error}")
+def shell(tmp_path, etcd_program, engines_end):
+    """Types lines in a folder that has what a checkout has, on another port than the README's, until one fails; what was
+    shown."""
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "fed").write_text(f'#!/bin/sh\nexec {sys.executable} -m broker "$@"\n')
@@ -59,9 +51,7 @@ def shell(tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    yield typed
-    for pid in tmp_path.glob("*/*/.fed/engine/daemon.pid"):
-        os.kill(int(pid.read_text()), signal.SIGTERM)
+    return typed
 
 
 def test_the_way_by_hand_leads_to_a_result(shell):

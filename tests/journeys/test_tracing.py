@@ -1,17 +1,12 @@
 """The trace of a job on sites of real processes, with data to bring, through a kill of the broker in its middle."""
 
 import json
-import os
-import signal
-import textwrap
 import urllib.request
 
 import pytest
 
-from broker.store.base import StoreError
-from broker.store.embedded import find_binary
 from tests.broker.tracing.collector import collecting
-from tests.running import Up
+from tests.journeys.places import CORPUS, declare
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
@@ -23,38 +18,8 @@ def collector():
 
 
 @pytest.fixture
-def up(tmp_path, collector):
-    try:
-        find_binary()
-    except StoreError as error:
-        pytest.skip(f"{error}")
-    broker = Up(tmp_path, tracing=f"{{endpoint: '{collector.url}', sample: 1.0}}")
-    broker.start()
-    yield broker
-    broker.kill()
-    for pid in tmp_path.glob("*/.fed/engine/daemon.pid"):
-        os.kill(int(pid.read_text()), signal.SIGTERM)
-
-
-def declare(up, folder):
-    """ams with a dataset, fra without; a link between them."""
-    documents = []
-    for name in ("ams", "fra"):
-        (folder / name / "corpus").mkdir(parents=True)
-        documents.append(
-            f"""
-            kind: Site
-            name: {name}
-            engine: {{kind: process}}
-            pools: [{{name: cpu, nodes: 1, per_node: {{cpus: 4, memory_gib: 8}}}}]
-            storage: {{url: "file://{folder / name}"}}
-            """
-        )
-    (folder / "ams" / "corpus" / "a.txt").write_text("one two\n")
-    documents.append("{kind: Link, from: ams, to: fra, bandwidth_gbps: 10}")
-    documents.append("{kind: Dataset, name: corpus, replicas: [{site: ams, path: corpus}]}")
-    said = up.fed("apply", "-f", "-", stdin="\n---\n".join(map(textwrap.dedent, documents)))
-    assert (said.code, said.err) == (0, "")
+def settings(collector):
+    return {"tracing": f"{{endpoint: '{collector.url}', sample: 1.0}}"}
 
 
 def submit(up, body):
@@ -66,7 +31,9 @@ def submit(up, body):
 
 
 def test_a_job_whose_broker_is_killed_in_the_middle_is_one_whole_trace(up, collector, tmp_path):
-    declare(up, tmp_path)
+    (tmp_path / "ams/corpus").mkdir(parents=True)
+    (tmp_path / "ams/corpus/a.txt").write_text("one two\n")
+    declare(up, tmp_path, CORPUS)
     go = tmp_path / "go"
     command = f"while [ ! -e {go} ]; do sleep 0.1; done; cat $FED_INPUTS/corpus/* > $FED_OUTPUTS/words/all"
     job = submit(

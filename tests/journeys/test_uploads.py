@@ -1,43 +1,20 @@
 """Files sent to a site of real processes: jobs work with them, and a broker that is killed meanwhile leaves no half of them."""
 
 import os
-import signal
 import subprocess
 import textwrap
 import time
 
 import pytest
 
-from broker.store.base import StoreError
-from broker.store.embedded import find_binary
-from tests.running import FED, Up
-
-SITE = """
-kind: Site
-name: {name}
-engine: {{kind: process}}
-pools: [{{name: cpu, nodes: 1, per_node: {{cpus: 4, memory_gib: 8}}}}]
-storage: {{url: "file://{folder}"}}
-"""
+from tests.journeys.places import declare
+from tests.running import FED
 
 
-@pytest.fixture
-def up(tmp_path):
-    try:
-        find_binary()
-    except StoreError as error:
-        pytest.skip(f"{error}")
-    broker = Up(tmp_path)
-    broker.start()
-    for name in ("ams", "fra"):
-        (tmp_path / name).mkdir()
-    documents = [SITE.format(name=name, folder=tmp_path / name) for name in ("ams", "fra")]
-    documents.append("{kind: Link, from: ams, to: fra, bandwidth_gbps: 10}")
-    assert broker.fed("apply", "-f", "-", stdin="\n---\n".join(documents)).code == 0
-    yield broker
-    broker.kill()
-    for pid in tmp_path.glob("*/.fed/engine/daemon.pid"):
-        os.kill(int(pid.read_text()), signal.SIGTERM)
+@pytest.fixture(autouse=True)
+def sites(up, tmp_path):
+    """ams and fra, empty."""
+    declare(up, tmp_path)
 
 
 @pytest.fixture
