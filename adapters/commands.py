@@ -183,17 +183,6 @@ def remote_line(argv: Sequence[str], env: Mapping[str, str]) -> str:
     return shlex.join(["env", *given, *argv] if given else argv)
 
 
-def open_commands(transport: LocalTransport | SshTransport) -> Commands:
-    """Where the settings say. Nothing is called yet. Raises ValueError for SSH where its library is not installed."""
-    if isinstance(transport, LocalTransport):
-        return LocalCommands(transport.env)
-    try:
-        from adapters.ssh import SshCommands
-    except ImportError as error:
-        raise ValueError("transport ssh needs asyncssh: install fedbroker[ssh]") from error
-    return SshCommands(transport)
-
-
 async def probe_login(commands: Commands, timeout_s: float) -> Answers:
     """The layers REACH and LOGIN, as a probe begins that goes on with commands of the engine."""
     answers = Answers()

@@ -25,13 +25,14 @@ from adapters.base import (
     Unreachable,
 )
 from adapters.calls import deadline_of, seconds_left
-from adapters.commands import Commands, both, open_commands, probe_login
+from adapters.commands import Commands, both, probe_login
 from adapters.lsf.client import LOG_BYTES, LsfClient, NotInstalled
 from adapters.lsf.codec import Job, objection, slots_per_task, submission
 from adapters.lsf.reports import Seen, by_name, report_of, report_of_record
 from adapters.lsf.rooms import Queue, room_of
 from adapters.lsf.script import PackedJob, job_script
 from adapters.lsf.settings import LsfSettings, mount_of
+from adapters.transports import open_commands
 from topology.room import Room
 from topology.site import Pool, Site
 

@@ -26,7 +26,6 @@ from adapters.base import (
     Unreachable,
 )
 from adapters.calls import deadline_of, seconds_left
-from adapters.commands import open_commands
 from adapters.probing import Answers
 from adapters.slurm import batch, codec
 from adapters.slurm.codec import Job, Listing
@@ -35,6 +34,7 @@ from adapters.slurm.files import CommandFiles, Files, LocalFiles
 from adapters.slurm.rest import Rest
 from adapters.slurm.settings import SlurmSettings
 from adapters.threads import SiteThreads
+from adapters.transports import open_commands
 from topology.site import Site
 
 LOGS_TIMEOUT_S = 20.0

@@ -20,11 +20,11 @@ from adapters.commands import (
     LocalTransport,
     SshTransport,
     Transport,
-    open_commands,
     probe_login,
     remote_line,
 )
 from adapters.ssh import SshCommands
+from adapters.transports import open_commands
 from tests.engines.running import running
 from tests.engines.ssh.server import LoginNode, make_key, missing
 
