@@ -150,9 +150,13 @@ class Client:
 
     async def wait(self, job: str, timeout_s: float | None = None) -> Json:
         """The job once it is over. Raises TimedOut."""
+        return await self._once(job, _is_over, timeout_s)
+
+    async def _once(self, job: str, is_so: Callable[[Json], bool], timeout_s: float | None = None) -> Json:
+        """The job once it is so; looked at more and more seldom. Raises TimedOut."""
         until = None if timeout_s is None else time.monotonic() + timeout_s
         delay = FIRST_DELAY_S
-        while (found := await self.job(job))["phase"] not in TERMINAL:
+        while not is_so(found := await self.job(job)):
             if until is not None and time.monotonic() + delay > until:
                 raise TimedOut(f"job {job} is still {found['phase']} after {timeout_s:g} s")
             await asyncio.sleep(delay)
@@ -171,7 +175,7 @@ class Client:
         """Output of one task from byte `offset` on, or its last `tail` lines; with `follow` from when its site has it to its end,
         over interruptions."""
         if follow:
-            handed_in = await self._handed_in(job)
+            handed_in = await self._once(job, _is_handed_in)
             attempt = attempt or handed_in["attempt"] or None  # the same one over interruptions: the offset is in its output
         while True:
             query = {"task": str(task), "attempt": _text(attempt), "tail": _text(tail), "follow": str(follow).lower()}
@@ -183,17 +187,6 @@ class Client:
             except NoAnswer:
                 if not follow:
                     raise
-
-    async def _handed_in(self, job: str) -> Json:
-        """The job once a site has had it, or never will. One that is placed may wait long for its inputs, and has no output to
-        follow until then."""
-        delay = FIRST_DELAY_S
-        while (found := await self.job(job))["phase"] not in TERMINAL:
-            if found["attempts"] and found["phase"] not in ("staging", "placed"):
-                break
-            await asyncio.sleep(delay)
-            delay = min(delay * 1.5, LONGEST_DELAY_S)
-        return found
 
     def outputs(self, job: str) -> AsyncIterator[bytes]:
         """All outputs of a job that succeeded, as a tar archive."""
@@ -434,6 +427,16 @@ def run(
             return await action(client)
 
     return asyncio.run(main())
+
+
+def _is_over(job: Json) -> bool:
+    return job["phase"] in TERMINAL
+
+
+def _is_handed_in(job: Json) -> bool:
+    """Whether a site has had it, or never will. One that is placed may wait long for its inputs, and has no output to follow
+    until then."""
+    return _is_over(job) or (bool(job["attempts"]) and job["phase"] not in ("staging", "placed"))
 
 
 def _matching(etag: str | None) -> dict[str, str]:

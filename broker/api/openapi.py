@@ -49,6 +49,30 @@ STREAMED = {
 SENT = {"PUT /v1/datasets/{name}/content": "application/x-tar"}
 """What is taken as it is, and is no JSON."""
 PLACE = "#/components/schemas/{model}"
+PROBLEM: Mapping[str, Any] = {
+    "type": "object",
+    "description": "RFC 9457; `faults` names field and cure of each thing that was wrong with a request.",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "faults": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "field": {"type": "string"},
+                    "message": {"type": "string"},
+                    "document": {"type": "integer"},
+                    "line": {"type": "integer"},
+                    "subject": {"type": "string"},
+                },
+            },
+        },
+    },
+}
 PAGE_HEADERS = {
     # the page styles its elements itself, and draws its icons as data
     "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:",
@@ -106,32 +130,6 @@ def described(modules: tuple[ModuleType, ...]) -> dict[str, Any]:
         },
         "security": [{"token": []}, {}],
     }
-
-
-PROBLEM: Mapping[str, Any] = {
-    "type": "object",
-    "description": "RFC 9457; `faults` names field and cure of each thing that was wrong with a request.",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "faults": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "field": {"type": "string"},
-                    "message": {"type": "string"},
-                    "document": {"type": "integer"},
-                    "line": {"type": "integer"},
-                    "subject": {"type": "string"},
-                },
-            },
-        },
-    },
-}
 
 
 def _operation(route: str, handler: Any) -> dict[str, Any]:

@@ -90,18 +90,24 @@ def submit(
     if workdir is not None:
         bodies = with_workdir(session, bodies, workdir, site[0] if site else None)
     answers = session.run(lambda client: _send(client, bodies, idempotency_key))
-    for warning in [warning for answer in answers for warning in answer.get("warnings", ())]:
-        print(f"fed: warning: {warning}", file=sys.stderr)
     items = [item for answer in answers for item in answer.get("items", [answer])]
-    answer = answers[0] if len(bodies) == 1 else {"items": items, "next": None}
-    if follow:
-        print(f"fed: {answer['id']} {answer['name']}", file=sys.stderr)
-    else:
-        show(answer, output, lambda _: print_table(("id", "name", "phase"), [(e["id"], e["name"], e["phase"]) for e in items]))
+    _tell_made(answers, items, None if follow else output)
     if wait or follow:
         over = _ends(session, [item["id"] for item in items], follow)
         _tell_failed([job for job in over if job["phase"] != "succeeded"])
         raise typer.Exit(exit_code_of(over))
+
+
+def _tell_made(answers: Sequence[Json], items: Sequence[Json], output: Format | None) -> None:
+    """The jobs that were made, and warnings; without `output` only on stderr, since what the job writes is to be printed."""
+    for warning in [warning for answer in answers for warning in answer.get("warnings", ())]:
+        print(f"fed: warning: {warning}", file=sys.stderr)
+    if output is None:
+        print("\n".join(f"fed: {item['id']} {item['name']}" for item in items), file=sys.stderr)
+        return
+    rows = [(each["id"], each["name"], each["phase"]) for each in items]
+    answer = {"items": items, "next": None} if len(items) > 1 else answers[0]
+    show(answer, output, lambda _: print_table(("id", "name", "phase"), rows))
 
 
 def copies(bodies: Sequence[Json], count: int) -> list[Json]:

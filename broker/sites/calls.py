@@ -14,6 +14,9 @@ from broker.tracing.tracer import Kind
 
 T = TypeVar("T")
 
+ADAPTERS_SHARE = 0.9
+"""Of the time of a call: the adapter's own deadline comes first, so that it can tell what it knows by then."""
+
 
 class Rights(Protocol):
     """What site work asks of `Members`."""
@@ -23,10 +26,6 @@ class Rights(Protocol):
 
     def report_loss(self, right: Right) -> None:
         """The right is another's."""
-
-
-ADAPTERS_SHARE = 0.9
-"""Of the time of a call: the adapter's own deadline comes first, so that it can tell what it knows by then."""
 
 
 class Calls:
