@@ -14,6 +14,29 @@ from broker.plan_process import plan_here
 from broker.store.memory import MemoryServer, MemoryStore
 from tests.running import run_fed
 
+FEDERATION = """
+kind: Dataset
+name: corpus
+replicas: [{{site: ams, path: corpus}}]
+---
+kind: Link
+from: ams
+to: fra
+bandwidth_gbps: 10
+---
+kind: Site
+name: ams
+engine: {{kind: process}}
+pools: [{{name: cpu, nodes: 1, per_node: {{cpus: 4, memory_gib: 8}}}}]
+storage: {{url: "file://{folder}"}}
+---
+kind: Site
+name: fra
+engine: {{kind: process}}
+pools: [{{name: cpu, nodes: 1, per_node: {{cpus: 4, memory_gib: 8}}}}]
+storage: {{url: "file://{folder}"}}
+"""
+
 
 @contextmanager
 def broker_in_a_thread(behave):
@@ -65,3 +88,19 @@ def url():
 @pytest.fixture(scope="module")
 def fed(url):
     return lambda *arguments, **more: run_fed(*arguments, url=url, **more)
+
+
+@pytest.fixture(scope="module")
+def applied(fed, folder):
+    """Two sites, a link and a dataset, in an order in which each names what comes later."""
+    said = fed("apply", "-f", "-", "-o", "json", stdin=FEDERATION.format(folder=folder))
+    assert (said.code, said.err) == (0, "")
+    return said
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("storage")
+    (folder / "corpus").mkdir()
+    (folder / "corpus" / "part").write_text("text")
+    return folder

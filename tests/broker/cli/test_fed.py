@@ -7,44 +7,7 @@ import pytest
 from adapters.base import Layer
 from tests.running import FED
 
-FEDERATION = """
-kind: Dataset
-name: corpus
-replicas: [{{site: ams, path: corpus}}]
----
-kind: Link
-from: ams
-to: fra
-bandwidth_gbps: 10
----
-kind: Site
-name: ams
-engine: {{kind: process}}
-pools: [{{name: cpu, nodes: 1, per_node: {{cpus: 4, memory_gib: 8}}}}]
-storage: {{url: "file://{folder}"}}
----
-kind: Site
-name: fra
-engine: {{kind: process}}
-pools: [{{name: cpu, nodes: 1, per_node: {{cpus: 4, memory_gib: 8}}}}]
-storage: {{url: "file://{folder}"}}
-"""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def applied(fed, folder):
-    """Two sites, a link and a dataset, in an order in which each names what comes later."""
-    said = fed("apply", "-f", "-", "-o", "json", stdin=FEDERATION.format(folder=folder))
-    assert (said.code, said.err) == (0, "")
-    return said
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("storage")
-    (folder / "corpus").mkdir()
-    (folder / "corpus" / "part").write_text("text")
-    return folder
+pytestmark = pytest.mark.usefixtures("applied")
 
 
 def submitted(fed, job, *options):

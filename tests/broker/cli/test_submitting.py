@@ -8,9 +8,8 @@ from broker.cli.scripts import has_foreign_lines, scripted
 from broker.cli.submitting import copies
 from broker.cli.waiting import exit_code_of
 from broker.errors import Invalid
-from tests.broker.cli.test_fed import applied, folder
 
-__all__ = ["applied", "folder"]
+pytestmark = pytest.mark.usefixtures("applied")
 
 SCRIPT = """#!/bin/sh
 # counts

@@ -10,10 +10,9 @@ import termios
 
 import pytest
 
-from tests.broker.cli.test_fed import applied, folder
 from tests.running import FED
 
-__all__ = ["applied", "folder"]
+pytestmark = pytest.mark.usefixtures("applied")
 
 
 @pytest.fixture
