@@ -1,5 +1,6 @@
 """`fed` as a process: what a call of it came to, and a broker that can be killed."""
 
+import asyncio
 import json
 import os
 import select
@@ -98,3 +99,15 @@ class Up:
         self._process.stdout.close()
         self._process = None
         return code
+
+
+async def kill(pid: int) -> None:
+    """SIGKILL, and wait for the end: the lock of a dying process is free a moment before its socket closes."""
+    process = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+        async with asyncio.timeout(10):
+            while not select.select([process], [], [], 0)[0]:
+                await asyncio.sleep(0.01)
+    finally:
+        os.close(process)

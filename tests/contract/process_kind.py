@@ -13,10 +13,11 @@ from typing import Any
 from adapters.base import Layer, SiteAdapter
 from adapters.kinds import open_adapter
 from adapters.process.adapter import ProcessAdapter, shut_down
-from adapters.process.client import Connection, EngineClient, gone
+from adapters.process.client import Connection, EngineClient
 from adapters.process.settings import ProcessSettings, config_of
 from tests.contract.adapters import POOLS
 from tests.contract.program_kind import ProgramKind
+from tests.running import kill
 from topology.site import Engine, Pool, Site, Storage
 
 
@@ -90,10 +91,8 @@ class ProcessKind(ProgramKind):
         return int((self._state / "daemon.pid").read_text())
 
     async def _kill(self) -> None:
-        """SIGKILL to the daemon; returns when it has let go of its state."""
-        os.kill(self._pid, signal.SIGKILL)
-        async with asyncio.timeout(10):
-            await gone(self._state)
+        """SIGKILL to the daemon; returns when it has ended."""
+        await kill(self._pid)
 
 
 class _CountingClient(EngineClient):

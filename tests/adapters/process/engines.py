@@ -1,9 +1,6 @@
 """Real engines for tests: a site below a temporary folder, its adapter, and blows to its daemon."""
 
 import asyncio
-import fcntl
-import os
-import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +8,7 @@ from pathlib import Path
 from adapters.base import Accepted, Call, Run, RunRef
 from adapters.process.adapter import open_process, shut_down
 from adapters.process.settings import ProcessSettings, state_dir_of
+from tests.running import kill
 from topology.resources import Resources
 from topology.site import Engine, Pool, Site, Storage
 
@@ -83,18 +81,8 @@ class RealEngine:
         return int((self.state_dir / "daemon.pid").read_text().split()[0])
 
     async def kill(self):
-        """SIGKILL to the daemon. The next call starts another."""
-        os.kill(self.pid, signal.SIGKILL)
-        await until(self._is_free)
-
-    def _is_free(self):
-        """Whether no daemon has the state directory: the last thread of one that was killed holds its files for a moment."""
-        with (self.state_dir / "lock").open() as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-        return True
+        """SIGKILL to the daemon, and wait for its end. The next call starts another."""
+        await kill(self.pid)
 
     async def submit(self, *runs, call=CALL):
         return await self.adapter.submit(runs, call)
