@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapters.process.sockets import short_path
 from tests.engines.etcd.cluster import built_binary
 
 FED = [sys.executable, "-m", "broker"]
@@ -101,13 +102,15 @@ class Up:
         return code
 
 
-async def kill(pid: int) -> None:
-    """SIGKILL, and wait for the end: the lock of a dying process is free a moment before its socket closes."""
-    process = os.pidfd_open(pid)
-    try:
-        signal.pidfd_send_signal(process, signal.SIGKILL)
-        async with asyncio.timeout(10):
-            while not select.select([process], [], [], 0)[0]:
-                await asyncio.sleep(0.01)
-    finally:
-        os.close(process)
+async def kill_daemon(pid: int, socket: Path) -> None:
+    """SIGKILL, and wait until nobody listens: a child that was just being started has the socket until its exec."""
+    os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                with short_path(socket) as address:
+                    _, writer = await asyncio.open_unix_connection(address)
+            except (FileNotFoundError, ConnectionRefusedError):
+                return
+            writer.close()
+            await asyncio.sleep(0.01)

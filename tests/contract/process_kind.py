@@ -14,10 +14,10 @@ from adapters.base import Layer, SiteAdapter
 from adapters.kinds import open_adapter
 from adapters.process.adapter import ProcessAdapter, shut_down
 from adapters.process.client import Connection, EngineClient
-from adapters.process.settings import ProcessSettings, config_of
+from adapters.process.settings import ProcessSettings, config_of, socket_of
 from tests.contract.adapters import POOLS
 from tests.contract.program_kind import ProgramKind
-from tests.running import kill
+from tests.running import kill_daemon
 from topology.site import Engine, Pool, Site, Storage
 
 
@@ -47,8 +47,7 @@ class ProcessKind(ProgramKind):
 
     async def restart(self) -> None:
         await self._kill()
-        while not (await self.adapter().probe(10))[-1].is_ok:
-            await self.pause()  # its socket may outlive it by a moment
+        assert (await self.adapter().probe(10))[-1].is_ok
 
     @asynccontextmanager
     async def silent(self) -> AsyncIterator[None]:
@@ -91,8 +90,8 @@ class ProcessKind(ProgramKind):
         return int((self._state / "daemon.pid").read_text())
 
     async def _kill(self) -> None:
-        """SIGKILL to the daemon; returns when it has ended."""
-        await kill(self._pid)
+        """SIGKILL to the daemon; returns when it is gone."""
+        await kill_daemon(self._pid, socket_of(self._state))
 
 
 class _CountingClient(EngineClient):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from adapters.base import Accepted, Call, Run, RunRef
 from adapters.process.adapter import open_process, shut_down
-from adapters.process.settings import ProcessSettings, state_dir_of
-from tests.running import kill
+from adapters.process.settings import ProcessSettings, socket_of, state_dir_of
+from tests.running import kill_daemon
 from topology.resources import Resources
 from topology.site import Engine, Pool, Site, Storage
 
@@ -81,8 +81,8 @@ class RealEngine:
         return int((self.state_dir / "daemon.pid").read_text().split()[0])
 
     async def kill(self):
-        """SIGKILL to the daemon, and wait for its end. The next call starts another."""
-        await kill(self.pid)
+        """SIGKILL to the daemon, and wait until it is gone. The next call starts another."""
+        await kill_daemon(self.pid, socket_of(self.state_dir))
 
     async def submit(self, *runs, call=CALL):
         return await self.adapter.submit(runs, call)

@@ -31,7 +31,7 @@ def archive(**files):
 @pytest.fixture
 async def broker(federation):
     """One that takes 10 MiB at a time."""
-    async with federation.broker(max_upload_gib=0.01, keep_temporary_hours=1e-6) as broker:
+    async with federation.broker(max_upload_gib=0.01, keep_temporary_hours=1e-9) as broker:
         await broker.context.world.mirror.reached(1)
         yield broker
 
