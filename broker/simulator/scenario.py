@@ -1,0 +1,81 @@
+"""What is simulated: a federation, the jobs that arrive, and what happens to it meanwhile. Times are seconds from the start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from broker.jobs.model import Shape
+from topology.graph import Topology
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A job as it comes. Its shape is what placement sees, with the run time that its user expects; `run_time_s` is what it
+    really takes on a pool of speed 1."""
+
+    name: str
+    at: float
+    shape: Shape
+    run_time_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SiteLost:
+    """A site goes dark: what ran there is lost and requeued, and nothing can be placed until it is back."""
+
+    at: float
+    site: str
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodesLost:
+    """So many nodes of a pool are gone, the ones that run most first; what ran on them is requeued."""
+
+    at: float
+    site: str
+    pool: str
+    nodes: int
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Maintenance:
+    """A site takes no new jobs; what runs goes on."""
+
+    at: float
+    site: str
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bandwidth:
+    """A link has another bandwidth from now on."""
+
+    at: float
+    link: str
+    gbps: float
+
+
+@dataclass(frozen=True, slots=True)
+class Carbon:
+    """A site's electricity has another intensity from now on."""
+
+    at: float
+    site: str
+    g_per_kwh: float
+
+
+Change = SiteLost | NodesLost | Maintenance | Bandwidth | Carbon
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A federation at the start, jobs by the time of their arrival, changes by theirs. `notes` says in a few lines what was
+    composed of what, and from which seed."""
+
+    name: str
+    topology: Topology
+    arrivals: tuple[Arrival, ...]
+    changes: tuple[Change, ...] = ()
+    notes: str = ""
