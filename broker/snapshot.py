@@ -96,7 +96,7 @@ class Snapshots:
     def _view(self, site: Site) -> SiteView:
         status = self.world.statuses.get(site.name) or SiteStatus(site.name)
         state = (status.health, status.reason, status.is_lost, status.rooms)
-        return SiteView(site, *state, self._held(site), takes(site.engine.kind))
+        return SiteView(site, *state, self._held(site), takes=takes(site.engine.kind))
 
     def _held(self, site: Site) -> tuple[Held, ...]:
         ends: dict[int, tuple[_Size, list[float]]] = {}

@@ -48,6 +48,8 @@ class SiteView:
     is_lost: bool = False
     rooms: Mapping[str, Room] = field(default_factory=dict)
     held: tuple[Held, ...] = ()
+    queued: tuple[Held, ...] = ()
+    """The part of `held` that waits in the site's own queue: told by simulations, where baselines go by it."""
     takes: frozenset[str] = frozenset()
     """What its engine takes of what not every kind does: see `Shape.needs`."""
 

@@ -1,0 +1,395 @@
+"""A scenario under a policy, event by event in virtual time. No chance in it: the same input gives the same outcome."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import time
+from bisect import insort
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from itertools import count, islice
+
+from adapters.kinds import takes
+from broker.jobs.model import Shape
+from broker.placement.view import Placement, Plan, PlanInput, QueuedClass, SiteView
+from broker.records import Health
+from broker.simulator.outcome import Outcome, Ran, Sample
+from broker.simulator.policy import Policy
+from broker.simulator.scenario import Arrival, Bandwidth, Carbon, Change, Maintenance, NodesLost, Scenario, SiteLost
+from broker.simulator.scheduler import PoolScheduler, Stay
+from broker.simulator.transfers import Begun, Key, Transfers
+from broker.snapshot import SHOWN
+from topology.dataset import DatasetId, Replica
+from topology.graph import Topology
+from topology.site import Admission, Site
+
+TURN_S = 10.0
+"""Plans are at least so far apart: a plan for each job alone would say nothing new."""
+AGAIN_S = 300.0
+"""A queue that nothing has changed is planned again after this long: guesses about waits grow with time."""
+SAMPLES = 400
+"""So many are kept at most: where there are more, every second is dropped, and fewer are taken from then on."""
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """A job on its way. `attempts` numbers its placements, so that what was meant for an earlier one is known as such."""
+
+    index: int
+    arrival: Arrival
+    site: str = ""
+    pool: str = ""
+    stay: Stay | None = None
+    missing: set[Key] = field(default_factory=set)
+    started_at: float | None = None
+    ended_at: float | None = None
+    compute_money: float = 0.0
+    egress_money: float = 0.0
+    carbon_kg: float = 0.0
+    wan_gib: float = 0.0
+    attempts: int = 0
+
+
+@dataclass(slots=True)
+class _Site:
+    """A site as it is now. `view` is what plans see of it, made anew after a change."""
+
+    site: Site
+    pools: dict[str, PoolScheduler]
+    jobs: dict[_Job, None] = field(default_factory=dict)
+    lost: int = 0
+    cordoned: int = 0
+    view: SiteView | None = None
+
+
+def simulate(scenario: Scenario, policy: Policy, *, turn_s: float = TURN_S) -> Outcome:
+    """Run it to the end: until all jobs are over, or nothing happens any more and the policy places no more of them. Raises
+    ValueError for a policy that places what is not queued, or where there is no such pool."""
+    return _Simulation(scenario, policy, turn_s).run()
+
+
+class _Simulation:
+    """The state of one run. Time is in seconds from the start."""
+
+    def __init__(self, scenario: Scenario, policy: Policy, turn_s: float) -> None:
+        self._scenario, self._policy, self._turn_s = scenario, policy, turn_s
+        self._now = 0.0
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._number = count()
+        graph = scenario.topology
+        self._graph = graph
+        self._sites = {name: _Site(site, {pool.name: PoolScheduler(pool) for pool in site.pools}) for name, site in graph.sites.items()}
+        self._jobs = [_Job(index, arrival) for index, arrival in enumerate(scenario.arrivals)]
+        self._replicas = {of: {at: _known(graph, of, at) for at in graph.replica_sites(of)} for of in graph.datasets}
+        self._transfers = Transfers(graph, lambda of: self._seen((of,)), self._at, self._charge, self._arrived)
+        self._coming: dict[Key, dict[_Job, None]] = {}
+        self._queue: dict[Shape, list[tuple[float, int]]] = {}
+        self._classes: dict[Shape, QueuedClass] = {}
+        self._is_stale = False
+        self._next_turn = math.inf
+        self._last_turn = -turn_s
+        self._left = len(self._jobs)
+        self._samples: list[Sample] = []
+        self._sample_s = max(scenario.arrivals[-1].at, 60.0) / SAMPLES if scenario.arrivals else 60.0
+        self._plans, self._plan_s = 0, 0.0
+
+    def run(self) -> Outcome:
+        """See `simulate`."""
+        began = time.perf_counter()
+        for change in self._scenario.changes:
+            self._at(change.at, lambda change=change: self._change(change))  # type: ignore[misc]
+        self._at(0.0, self._sample)
+        arriving = iter(self._jobs)
+        following = next(arriving, None)
+        while self._left:
+            self._now = min(self._events[0][0], self._next_turn, following.arrival.at if following else math.inf)
+            while following and following.arrival.at <= self._now:
+                self._enqueue(following)
+                following = next(arriving, None)
+            while self._events and self._events[0][0] <= self._now:
+                heapq.heappop(self._events)[2]()
+            if self._queue and self._is_stale:
+                self._next_turn = min(self._next_turn, max(self._now, self._last_turn + self._turn_s))
+            if self._next_turn <= self._now:
+                placed = self._turn()
+                if not placed and not following and self._is_quiet():
+                    break
+        took_s = time.perf_counter() - began
+        ran = tuple(_ran(job) for job in self._jobs)
+        return Outcome(self._scenario.name, self._policy.name, ran, tuple(self._samples), self._plans, self._plan_s, took_s)
+
+    def _at(self, when: float, what: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (when, next(self._number), what))
+
+    def _is_quiet(self) -> bool:
+        """Whether nothing is left to happen but samples."""
+        return len(self._events) <= 1
+
+    def _enqueue(self, job: _Job) -> None:
+        shape = job.arrival.shape
+        insort(self._queue.setdefault(shape, []), (job.arrival.at, job.index))
+        self._classes.pop(shape, None)
+        self._is_stale = True
+
+    def _turn(self) -> int:
+        """Plan until no limit cuts it short; how many were placed."""
+        placed, is_cut = 0, True
+        while is_cut and self._queue:
+            given = self._given()
+            began = time.perf_counter()
+            plan = self._policy.plan(given)
+            self._plan_s += time.perf_counter() - began
+            self._plans += 1
+            count = self._apply(plan)
+            placed += count
+            is_cut = plan.is_cut and count > 0
+        self._is_stale = False
+        self._last_turn = self._now
+        self._next_turn = self._now + AGAIN_S if self._queue else math.inf
+        return placed
+
+    def _given(self) -> PlanInput:
+        for shape, members in self._queue.items():
+            if shape not in self._classes:
+                created = tuple(at for at, _ in islice(members, SHOWN))
+                self._classes[shape] = QueuedClass(shape, created, len(members))
+        classes = tuple(self._classes[shape] for shape in self._queue)
+        views = tuple(self._view(at) for at in self._sites.values())
+        topology = self._seen({of for shape in self._queue for of in shape.inputs})
+        return PlanInput(self._now, topology, views, classes, self._transfers.bookings)
+
+    def _seen(self, datasets: Iterable[DatasetId]) -> Topology:
+        """The topology with the replicas of these; those at lost sites are of no use."""
+        datasets = tuple(datasets)
+        lost = {name for name, at in self._sites.items() if at.lost}
+        replicas = (replica for of in datasets for at, replica in self._replicas.get(of, {}).items() if at not in lost)
+        return self._graph.with_replicas((self._scenario.topology.datasets[of] for of in datasets), replicas)
+
+    def _view(self, at: _Site) -> SiteView:
+        if at.view is None:
+            admission = Admission.CORDONED if at.cordoned else at.site.admission
+            at.view = SiteView(
+                site=replace(at.site, admission=admission) if at.cordoned else at.site,
+                health=Health.DOWN if at.lost else Health.UP,
+                is_lost=bool(at.lost),
+                rooms={name: pool.usable for name, pool in at.pools.items()},
+                held=tuple(held for pool in at.pools.values() for held in pool.held()),
+                queued=tuple(held for pool in at.pools.values() for held in pool.waiting()),
+                takes=takes(at.site.engine.kind),
+            )
+        return at.view
+
+    def _apply(self, plan: Plan) -> int:
+        asked: dict[Key, None] = {}
+        ready: list[_Job] = []
+        for placement in plan.placements:
+            for job in self._dequeue(placement):
+                self._place(job, placement)
+                asked |= dict.fromkeys(job.missing)
+                if not job.missing:
+                    ready.append(job)
+        self._transfers.book(plan.bookings, self._now)
+        for key in asked:
+            self._transfers.ask(key, self._now)
+        for job in ready:
+            self._submit(job)
+        return sum(placement.count for placement in plan.placements)
+
+    def _dequeue(self, placement: Placement) -> list[_Job]:
+        members = self._queue.get(placement.shape, [])
+        if not 0 < placement.count <= len(members):
+            raise ValueError(f"{self._policy.name} places {placement.count} jobs of a class that has {len(members)} queued")
+        chosen = [self._jobs[index] for _, index in members[: placement.count]]
+        del members[: placement.count]
+        if not members:
+            del self._queue[placement.shape]
+        self._classes.pop(placement.shape, None)
+        return chosen
+
+    def _place(self, job: _Job, placement: Placement) -> None:
+        at = self._sites[placement.site]
+        if placement.pool not in at.pools:
+            raise ValueError(f"{self._policy.name} places a job in pool {placement.pool!r}, which {placement.site} does not have")
+        pool, shape = at.pools[placement.pool], job.arrival.shape
+        job.site, job.pool = placement.site, placement.pool
+        job.attempts += 1
+        job.missing = {(of, placement.site) for of in shape.inputs if placement.site not in self._replicas[of]}
+        expected_s = shape.run_time_s / pool.pool.speed
+        staging_s = placement.decision.cost.staging_hours * 3600
+        job.stay = Stay(
+            task=shape.resources.on(placement.gpu_type),
+            tasks=shape.tasks,
+            expected_s=expected_s,
+            on_start=lambda: self._start(job),
+            expected_end=self._now + staging_s + expected_s,
+        )
+        pool.expect(job.stay)
+        at.jobs[job] = None
+        at.view = None
+        for key in job.missing:
+            self._coming.setdefault(key, {})[job] = None
+
+    def _submit(self, job: _Job) -> None:
+        at = self._sites[job.site]
+        at.view = None
+        assert job.stay is not None
+        at.pools[job.pool].submit(job.stay, self._now)
+
+    def _start(self, job: _Job) -> None:
+        job.started_at, attempt = self._now, job.attempts
+        run_s = job.arrival.run_time_s / self._sites[job.site].pools[job.pool].pool.speed
+        self._at(self._now + run_s, lambda: self._end(job, attempt))
+
+    def _end(self, job: _Job, attempt: int) -> None:
+        if job.attempts != attempt or job.stay is None:
+            return
+        at = self._sites[job.site]
+        self._leave(job, at)
+        job.ended_at = self._now
+        self._left -= 1
+        at.pools[job.pool].schedule(self._now)
+
+    def _leave(self, job: _Job, at: _Site) -> None:
+        """It is no longer at its site; what it used there is counted."""
+        assert job.stay is not None
+        if job.started_at is not None:
+            self._bill(job, at, (self._now - job.started_at) / 3600)
+        at.pools[job.pool].leave(job.stay)
+        job.stay = None
+        del at.jobs[job]
+        at.view = None
+        self._is_stale = True
+
+    def _bill(self, job: _Job, at: _Site, hours: float) -> None:
+        """Money and carbon, by the formulas of `broker/placement/costs.py`."""
+        assert job.stay is not None
+        whole, price, power = job.stay.task * job.stay.tasks, at.site.price, at.pools[job.pool].pool.power
+        job.compute_money += hours * (whole.cpus * price.cpu_hour + sum(n * price.gpu_hour.get(kind, 0.0) for kind, n in whole.gpus))
+        watts = whole.cpus * power.cpu_w + whole.gpu_count * power.gpu_w
+        job.carbon_kg += watts * hours / 1000 * at.site.carbon_g_per_kwh / 1000
+
+    def _requeue(self, job: _Job) -> None:
+        for key in job.missing:
+            self._coming[key].pop(job, None)
+        job.missing = set()
+        self._leave(job, self._sites[job.site])
+        job.started_at = None
+        self._enqueue(job)
+
+    def _charge(self, begun: Begun) -> None:
+        """The first job that waits for a dataset pays for it."""
+        payer = next(iter(self._coming[begun.key]), None)
+        if payer is not None:
+            payer.egress_money += begun.money
+            payer.wan_gib += begun.wan_gib
+
+    def _arrived(self, key: Key) -> None:
+        """A dataset has come."""
+        dataset, site = key
+        self._replicas[dataset][site] = Replica(dataset, site, "")
+        self._is_stale = True
+        for job in self._coming.pop(key, {}):
+            job.missing.discard(key)
+            if not job.missing:
+                self._submit(job)
+
+    def _change(self, change: Change) -> None:
+        self._is_stale = True
+        match change:
+            case SiteLost():
+                self._lose_site(change)
+            case NodesLost():
+                self._lose_nodes(change)
+            case Maintenance():
+                at = self._sites[change.site]
+                at.cordoned += 1
+                at.view = None
+                self._at(change.until, lambda: self._open(at))
+            case Bandwidth():
+                links = dict(self._graph.links)
+                links[change.link] = replace(links[change.link], bandwidth_gbps=change.gbps)
+                self._graph = Topology.of(self._graph.sites.values(), links.values(), (), ())
+                self._transfers.change(self._graph, self._now)
+            case Carbon():
+                at = self._sites[change.site]
+                at.site = replace(at.site, carbon_g_per_kwh=change.g_per_kwh)
+                at.view = None
+
+    def _lose_site(self, change: SiteLost) -> None:
+        at = self._sites[change.site]
+        at.lost += 1
+        at.view = None
+        for job in list(at.jobs):
+            self._requeue(job)
+        for key in self._transfers.cancel(change.site, self._now):
+            for job in list(self._coming.pop(key, {})):
+                self._requeue(job)
+        self._at(change.until, lambda: self._find_site(at))
+
+    def _find_site(self, at: _Site) -> None:
+        at.lost -= 1
+        at.view = None
+        self._is_stale = True
+
+    def _open(self, at: _Site) -> None:
+        at.cordoned -= 1
+        at.view = None
+        self._is_stale = True
+
+    def _lose_nodes(self, change: NodesLost) -> None:
+        at = self._sites[change.site]
+        pool = at.pools[change.pool]
+        gone = pool.nodes.lose(change.nodes)
+        at.view = None
+        for job in list(at.jobs):
+            stay = job.stay
+            if job.pool == change.pool and stay and stay.allocation and gone & {node for node, _ in stay.allocation}:
+                self._requeue(job)
+        pool.schedule(self._now)
+        self._at(change.until, lambda: self._find_nodes(at, pool, gone))
+
+    def _find_nodes(self, at: _Site, pool: PoolScheduler, gone: set[int]) -> None:
+        pool.nodes.find_again(gone)
+        at.view = None
+        self._is_stale = True
+        pool.schedule(self._now)
+
+    def _sample(self) -> None:
+        pending = sum(len(members) for members in self._queue.values())
+        busy = {name: [pool.busy() for pool in at.pools.values()] for name, at in self._sites.items()}
+        cpus = {name: _part(cpus for cpus, _ in found) for name, found in busy.items()}
+        gpus = {name: _part(gpus for _, gpus in found) for name, found in busy.items()}
+        self._samples.append(Sample(self._now, pending, cpus, gpus))
+        if len(self._samples) > SAMPLES:
+            self._samples = self._samples[::2]
+            self._sample_s *= 2
+        self._at(self._now + self._sample_s, self._sample)
+
+
+def _known(graph: Topology, of: DatasetId, at: str) -> Replica:
+    return graph.replica(of, at) or Replica(of, at, "")
+
+
+def _part(parts: Iterable[tuple[float, float]]) -> float:
+    """Of (busy, whole) pairs, the busy part."""
+    busy, whole = (sum(values) for values in zip(*parts, strict=True))
+    return busy / whole if whole else 0.0
+
+
+def _ran(job: _Job) -> Ran:
+    is_over = job.ended_at is not None
+    return Ran(
+        name=job.arrival.name,
+        tenant=job.arrival.shape.tenant,
+        arrived_at=job.arrival.at,
+        site=job.site if is_over else None,
+        pool=job.pool if is_over else None,
+        started_at=job.started_at if is_over else None,
+        ended_at=job.ended_at,
+        compute_money=job.compute_money,
+        egress_money=job.egress_money,
+        carbon_kg=job.carbon_kg,
+        wan_gib=job.wan_gib,
+        attempts=job.attempts,
+    )
