@@ -350,6 +350,8 @@ class Shape:
     """Sites that refused an earlier attempt, sorted."""
     needs: tuple[str, ...] = ()
     """What not every kind of engine takes: `IMAGES`, `SPARK`."""
+    deadline_s: float | None = None
+    """To be over within so many seconds of its submission."""
 
 
 IMAGES = "images"

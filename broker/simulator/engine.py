@@ -79,7 +79,7 @@ class _Simulation:
         self._number = count()
         graph = scenario.topology
         self._graph = graph
-        self._sites = {name: _Site(site, {pool.name: PoolScheduler(pool) for pool in site.pools}) for name, site in graph.sites.items()}
+        self._sites = {name: _begun(site) for name, site in graph.sites.items()}
         self._jobs = [_Job(index, arrival) for index, arrival in enumerate(scenario.arrivals)]
         self._replicas = {of: {at: _known(graph, of, at) for at in graph.replica_sites(of)} for of in graph.datasets}
         self._transfers = Transfers(graph, lambda of: self._seen((of,)), self._at, self._charge, self._arrived)
@@ -265,7 +265,8 @@ class _Simulation:
         """Money and carbon, by the formulas of `broker/placement/costs.py`."""
         assert job.stay is not None
         whole, price, power = job.stay.task * job.stay.tasks, at.site.price, at.pools[job.pool].pool.power
-        job.compute_money += hours * (whole.cpus * price.cpu_hour + sum(n * price.gpu_hour.get(kind, 0.0) for kind, n in whole.gpus))
+        gpu_price = sum(count * price.gpu_hour.get(kind, 0.0) for kind, count in whole.gpus)
+        job.compute_money += hours * (whole.cpus * price.cpu_hour + gpu_price)
         watts = whole.cpus * power.cpu_w + whole.gpu_count * power.gpu_w
         job.carbon_kg += watts * hours / 1000 * at.site.carbon_g_per_kwh / 1000
 
@@ -367,6 +368,10 @@ class _Simulation:
         self._at(self._now + self._sample_s, self._sample)
 
 
+def _begun(site: Site) -> _Site:
+    return _Site(site, {pool.name: PoolScheduler(pool) for pool in site.pools})
+
+
 def _known(graph: Topology, of: DatasetId, at: str) -> Replica:
     return graph.replica(of, at) or Replica(of, at, "")
 
@@ -392,4 +397,5 @@ def _ran(job: _Job) -> Ran:
         carbon_kg=job.carbon_kg,
         wan_gib=job.wan_gib,
         attempts=job.attempts,
+        deadline_at=None if job.arrival.shape.deadline_s is None else job.arrival.at + job.arrival.shape.deadline_s,
     )

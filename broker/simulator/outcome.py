@@ -8,7 +8,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Ran:
     """One job: times in seconds from the start (None: never), money in the federation's currency, kg of CO2, and GiB that crossed
-    links for it. A dataset that several jobs wait for is charged to the first of them. `attempts` counts how often it was placed."""
+    links for it. A dataset that several jobs wait for is charged to the first of them. `attempts` counts its placements."""
 
     name: str
     tenant: str

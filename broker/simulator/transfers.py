@@ -25,8 +25,8 @@ class Begun:
 
 
 class Transfers:
-    """All that is under way. `at` has a function called at a time of the simulation; `see` gives a topology with the replicas that
-    a dataset has now.
+    """All that is under way. `at` has a function called at a time of the simulation; `see` gives a topology with the replicas
+    that a dataset has now.
 
     A transfer holds its share from its start to its end. Where a plan names a target and books nothing, the replica with the
     quickest route is taken, with all that is free on it, once that is at least a tenth of its narrowest link: the rule that the
