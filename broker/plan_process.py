@@ -17,6 +17,7 @@ from multiprocessing.connection import wait
 
 from broker.metrics import Metrics
 from broker.placement.isolate import plan_around
+from broker.placement.memory import Memory
 from broker.placement.view import Plan, PlanInput
 from topology.dataset import Dataset, Replica
 from topology.graph import Topology
@@ -28,6 +29,8 @@ Runner = Callable[[PlanInput], Awaitable[Plan]]
 _NOWHERE = Topology.of((), (), (), ())
 _KEPT: dict[str, Topology] = {}
 """In the process: sites and links as last sent, with the routes found over them so far."""
+_MEMORY = Memory()
+"""In the process: what the last plan worked out."""
 
 
 async def plan_here(given: PlanInput) -> Plan:
@@ -100,4 +103,4 @@ def _plan_there(graph: Topology | None, datasets: Sequence[Dataset], replicas: S
     """In the process: put the topology together again, and plan."""
     if graph is not None:
         _KEPT["graph"] = graph
-    return plan_around(replace(given, topology=_KEPT.get("graph", _NOWHERE).with_replicas(datasets, replicas)))
+    return plan_around(replace(given, topology=_KEPT.get("graph", _NOWHERE).with_replicas(datasets, replicas)), _MEMORY)

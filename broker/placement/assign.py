@@ -9,19 +9,21 @@ class that finds none, or would rather wait, is left out of the rest of it as a 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import takewhile
+
+import numpy as np
 
 from broker.jobs.model import Choice, Decision, Shape
 from broker.placement import reasons
 from broker.placement.filters import Objection
-from broker.placement.judge import Grounds, Option, grounds, options
+from broker.placement.judge import Options
+from broker.placement.memory import Memory
 from broker.placement.order import ByPriorityAndAge, MakeOrder
-from broker.placement.pools import pools_of
+from broker.placement.pools import Floats
 from broker.placement.shares import Shares
+from broker.placement.staging import NOTHING_MISSING, Staging, Stagings
 from broker.placement.view import Passed, Placement, Plan, PlanInput, QueuedClass
-from broker.placement.waiting import Wait, absorbed
+from broker.placement.waiting import Waits
 
 RUNNERS_UP = 3
 LOOKED_AT = 8
@@ -29,40 +31,51 @@ LOOKED_AT = 8
 
 
 @dataclass(slots=True)
-class _Candidates:
-    """What one class may do, cheapest first, as of one state of the links. Options before `first` have no room left; `waits` has
-    what waiting for them means, as of a version of their pool. `decisions` has those made so far, by the option's id: equal jobs
-    share one, with waits as of the first of them."""
+class Choices:
+    """What one class may do, as of one state of the links. `weighed` and `busy_hours` are by option, with staging; where inputs
+    cannot be brought an option weighs infinitely much. `decisions` has those made so far: equal jobs share one, with waits as
+    of the first of them."""
 
     shape: Shape
-    grounds: Sequence[Grounds]
+    options: Options
+    waited_hours: float
+    stagings: Stagings | None
+    links_version: int
+    weighed: Floats
+    busy_hours: Floats
+    decisions: dict[int, tuple[Decision, Staging]] = field(default_factory=dict)
+    chosen: int = -1
+    """The option that the next jobs take as well, as long as it has room and `left` is not used up."""
+    left: int = 0
+
+
+@dataclass(slots=True)
+class _Class:
+    """One class on its way through a plan."""
+
+    choices: Choices
     remaining: int
     shown: int
-    waited_hours: float
-    options: list[Option]
-    objections: dict[str, tuple[Objection, ...]]
-    shares: Shares | None = None
-    first: int = 0
-    waits: list[tuple[int, Wait]] = field(default_factory=list)
-    decisions: dict[int, Decision] = field(default_factory=dict)
 
 
-def plan(given: PlanInput, make_order: MakeOrder = ByPriorityAndAge) -> Plan:
-    """Placements, bookings and reasons for one queue at one moment. The same input always gives the same plan."""
-    return _Assignment(given).run(make_order)
+def plan(given: PlanInput, make_order: MakeOrder = ByPriorityAndAge, memory: Memory | None = None) -> Plan:
+    """Placements, bookings and reasons for one queue at one moment. The same input always gives the same plan, whatever `memory`
+    keeps from earlier ones."""
+    return Assignment(given, memory or Memory()).run(make_order)
 
 
-class _Assignment:
+class Assignment:
     """The state of one plan in the making."""
 
-    def __init__(self, given: PlanInput) -> None:
+    def __init__(self, given: PlanInput, memory: Memory) -> None:
         self._given = given
-        self._pools = {view.site.name: pools_of(view, given.now) for view in given.sites}
-        self._shares = Shares.of(given.topology, given.bookings)
-        self._classes: dict[Shape, _Candidates] = {}
+        self.pools, self.judge, self._routes = memory.begin(given)
+        self.shares = Shares(given.topology, given.bookings)
+        self._classes: dict[Shape, _Class] = {}
         self._placements: list[Placement] = []
         self._passed: dict[Shape, Passed] = {}
         self._placed = 0
+        self._booked: list[Staging] = []
 
     def run(self, make_order: MakeOrder) -> Plan:
         """Turn by turn until the order ends, or a limit is met."""
@@ -70,147 +83,205 @@ class _Assignment:
         is_cut = False
         while not is_cut and (turn := order.turn()):
             queued, in_a_row = turn
-            candidates = self._candidates(queued)
-            count = self._place(candidates, min(in_a_row, self._given.most - self._placed))
+            of_class = self._class(queued)
+            count = self._place(of_class, min(in_a_row, self._given.most - self._placed))
             if not count:
                 order.drop()
                 continue
             order.took(count)
-            is_cut = self._placed >= self._given.most or 0 == candidates.shown < candidates.remaining
-        known = {(booking.dataset, booking.target) for booking in self._given.bookings}
-        new = tuple(booking for key, booking in self._shares.bookings.items() if key not in known)
+            is_cut = self._placed >= self._given.most or 0 == of_class.shown < of_class.remaining
+        new = tuple(booking for staging in self._booked for booking in staging.new)
         return Plan(tuple(self._placements), new, self._passed, is_cut)
 
-    def _candidates(self, queued: QueuedClass) -> _Candidates:
-        """A class's candidates, renewed when a booking has changed what its transfers would take."""
-        shape = queued.shape
-        candidates = self._classes.get(shape)
-        if candidates is None:
+    def choices(self, shape: Shape, waited_hours: float) -> Choices:
+        """What a class may do as things are now."""
+        options, objective = self.judge.options(shape), shape.objective
+        if not shape.inputs:
+            weighed = np.round(options.weighed, 9)
+            return Choices(shape, options, waited_hours, None, self.shares.version, weighed, options.run_hours)
+        stagings = Stagings(shape, self._given.topology, self._routes, self.shares, self._given.now)
+        hours, money = stagings.hours[options.sites], stagings.money[options.sites]
+        weighed = np.round(options.weighed + objective.hours * hours + objective.money * money, 9)
+        weighed[~stagings.is_possible[options.sites]] = math.inf
+        return Choices(shape, options, waited_hours, stagings, self.shares.version, weighed, options.run_hours + hours)
+
+    def room(self, choices: Choices) -> Floats:
+        """How many jobs of a class each of its options would start now."""
+        options = choices.options
+        room = self.pools.jobs(options.rows, options.places, choices.busy_hours)
+        room[np.isinf(choices.weighed)] = 0
+        return room
+
+    def waits(self, choices: Choices, room: Floats, cap: float) -> Waits:
+        """The options without room that would cost less than `cap` if they had some."""
+        full = np.flatnonzero((room == 0) & (choices.weighed < cap))
+        options, weight = choices.options, choices.shape.objective.hours
+        rows, places, run_hours = options.rows[full], options.places[full], options.run_hours[full]
+        hours = self.pools.wait_hours(rows, places, run_hours, choices.waited_hours)
+        totals = choices.weighed[full] + weight * hours
+        order = np.argsort(totals, kind="stable")
+        each = weight * run_hours * self.pools.share(rows, places)
+        return Waits(full[order], hours[order], totals[order], each[order])
+
+    def staging(self, choices: Choices, option: int) -> Staging:
+        """What is booked for jobs that take it."""
+        if choices.stagings is None:
+            return NOTHING_MISSING
+        return choices.stagings.at(choices.shape, self._given.topology, int(choices.options.sites[option]))
+
+    def objections(self, choices: Choices) -> dict[str, tuple[Objection, ...]]:
+        """What speaks against each site that offers no option."""
+        against = dict(self.judge.objections(choices.shape))
+        for site in np.unique(choices.options.sites[np.isinf(choices.weighed)]):
+            if choices.stagings is not None:
+                against[self._routes.sites[site]] = (choices.stagings.objection(self._given.topology, int(site)),)
+        return dict(sorted(against.items()))
+
+    def waiting_at(self, choices: Choices, option: int) -> reasons.Full:
+        """The option of a class that waits, as reasons tell of it."""
+        options = choices.options
+        place = int(options.places[option])
+        return reasons.Full(
+            site=self._routes.sites[options.sites[option]],
+            pool=self.pools.pools[place].name,
+            task=options.tasks[option],
+            tasks=choices.shape.tasks,
+            fit=self.pools.fit(int(options.rows[option]), place),
+            free=self.pools.room(place).total,
+        )
+
+    def _class(self, queued: QueuedClass) -> _Class:
+        """A class with its choices, renewed when a booking has changed what its transfers would take."""
+        found = self._classes.get(queued.shape)
+        if found is None:
             waited = max(self._given.now - queued.created[0], 0.0) / 3600
-            sites = [grounds(shape, view) for view in self._given.sites]
-            candidates = _Candidates(shape, sites, queued.count, len(queued.created), waited, [], {})
-            self._classes[shape] = candidates
-        if candidates.shares is None or (candidates.shares is not self._shares and shape.inputs):
-            self._renew(candidates)
-        return candidates
+            found = _Class(self.choices(queued.shape, waited), queued.count, len(queued.created))
+            self._classes[queued.shape] = found
+        elif found.choices.stagings and found.choices.links_version != self.shares.version:
+            found.choices = self.choices(queued.shape, found.choices.waited_hours)
+        return found
 
-    def _renew(self, candidates: _Candidates) -> None:
-        given = self._given
-        found: list[Option] = []
-        candidates.objections = {at.view.site.name: at.objections for at in candidates.grounds if at.objections}
-        for at in candidates.grounds:
-            if at.objections:
-                continue
-            site = at.view.site.name
-            here = options(candidates.shape, at, self._pools[site], given.topology, self._shares, given.now)
-            if isinstance(here, Objection):
-                candidates.objections[site] = (here,)
-            else:
-                found += here
-        candidates.options = sorted(found, key=lambda option: (option.weighed, option.name))
-        candidates.shares = self._shares
-        candidates.first = 0
-        candidates.waits, candidates.decisions = [], {}
-
-    def _place(self, candidates: _Candidates, most: int) -> int:
+    def _place(self, of_class: _Class, most: int) -> int:
         """Place up to `most` jobs of a class by its best option; 0 when the rest of it waits."""
-        shape = candidates.shape
-        if not candidates.options:
-            self._passed[shape] = reasons.objected(dict(sorted(candidates.objections.items())))
-            return 0
-        option, room = self._with_room(candidates)
-        waiting = self._waits(candidates)
-        cap = option.weighed if option else math.inf
-        jobs = absorbed(waiting, candidates.remaining, cap)
-        count = min(most, room, candidates.remaining - math.ceil(sum(jobs) - 1e-9))
-        if option is None or count <= 0:
-            count = self._hand_ahead(candidates, waiting, jobs, most)
-            if not count:
-                self._wait(shape, waiting, jobs, option)
+        choices = of_class.choices
+        count = self._room_as_before(choices, most)
+        if count:
+            self._take(of_class, choices.chosen, count)
             return count
-        self._take(candidates, option, count)
+        if not np.isfinite(choices.weighed).any():
+            self._passed[choices.shape] = reasons.objected(self.objections(choices))
+            return 0
+        room = self.room(choices)
+        option, part, cap = _cheapest(choices, room)
+        waits = self.waits(choices, room, cap)
+        jobs = waits.absorbed(of_class.remaining, cap)
+        rather_wait = math.ceil(float(jobs.sum()) - 1e-9)
+        count = min(most, part, of_class.remaining - rather_wait)
+        if option < 0 or count <= 0:
+            count = self._hand_ahead(of_class, waits, jobs, most)
+            if not count:
+                self._wait(of_class, waits, jobs, option)
+            return count
+        choices.chosen, choices.left = option, 0 if rather_wait else part
+        self._take(of_class, option, count)
         return count
 
-    def _hand_ahead(self, candidates: _Candidates, waiting: Sequence[Wait], jobs: Sequence[float], most: int) -> int:
+    def _room_as_before(self, choices: Choices, most: int) -> int:
+        """How many jobs may go where the last of their class went. Room only shrinks, and waits only grow: where nothing cheaper
+        was worth a wait then, nothing is now."""
+        if not choices.left:
+            return 0
+        options, chosen = choices.options, choices.chosen
+        task, place, busy_hours = options.tasks[chosen], int(options.places[chosen]), float(choices.busy_hours[chosen])
+        return min(most, choices.left, self.pools.capacity(task, choices.shape.tasks, place, busy_hours))
+
+    def _hand_ahead(self, of_class: _Class, waits: Waits, jobs: Floats, most: int) -> int:
         """Place up to `most` of those that would wait at the first site whose own queue takes some; 0 where none does."""
-        for wait, wanted in zip(waiting, jobs, strict=True):
-            option = wait.option
-            count = min(most, candidates.remaining, math.ceil(wanted), option.state.ahead(option.task, option.tasks))
+        choices = of_class.choices
+        options, tasks = choices.options, choices.shape.tasks
+        for number in np.flatnonzero(self.pools.has_ahead[options.places[waits.options]]):
+            option = int(waits.options[number])
+            place, task = int(options.places[option]), options.tasks[option]
+            count = min(most, of_class.remaining, math.ceil(float(jobs[number])), self.pools.ahead(task, tasks, place))
             if count > 0:
-                option.state.take_ahead(option.task, option.tasks, count, option.share_hours())
-                decision = _decision(candidates, option)
-                cost = replace(decision.cost, wait_hours=wait.hours)
-                self._record(candidates, option, count, replace(decision, cost=cost))
+                self.pools.take_ahead(task, tasks, count, place, self._share_hours(choices, option))
+                decision, staging = self._decide(choices, option)
+                cost = replace(decision.cost, wait_hours=float(waits.hours[number]))
+                self._record(of_class, option, count, replace(decision, cost=cost), staging)
                 return count
         return 0
 
-    def _with_room(self, candidates: _Candidates) -> tuple[Option | None, int]:
-        """The cheapest option that has room, and for how many jobs. Of those that cost the same the one with the most room,
-        and of its room a fair part, so that equal sites share the load."""
-        found = candidates.options
-        while candidates.first < len(found) and not found[candidates.first].capacity():
-            candidates.first += 1
-        equal = takewhile(lambda option: option.weighed == found[candidates.first].weighed, found[candidates.first :])
-        rooms = [(room, option) for option in equal if (room := option.capacity())]
-        if not rooms:
-            return None, 0
-        room, option = max(rooms, key=lambda pair: pair[0])
-        return option, math.ceil(room / len(rooms))
+    def _share_hours(self, choices: Choices, option: int) -> float:
+        one, options = np.array([option]), choices.options
+        return float(options.run_hours[option] * self.pools.share(options.rows[one], options.places[one])[0])
 
-    def _waits(self, candidates: _Candidates) -> list[Wait]:
-        """The options without room, cheapest first with their waits; worked out anew where their pool has changed."""
-        known, full = candidates.waits, candidates.options[: candidates.first]
-        for index, option in enumerate(full):
-            version = option.state.version
-            if index == len(known):
-                known.append((version, _wait(candidates, option)))
-            elif known[index][0] != version:
-                known[index] = (version, _wait(candidates, option))
-        return sorted((wait for _, wait in known), key=lambda wait: (wait.total, wait.option.name))
-
-    def _wait(self, shape: Shape, waiting: Sequence[Wait], jobs: Sequence[float], here: Option | None) -> None:
+    def _wait(self, of_class: _Class, waits: Waits, jobs: Floats, here: int) -> None:
         """The rest of a class waits: the pools know, and the best of them keeps room for it."""
-        best = waiting[0]
-        best.option.state.promise(best.option.task, shape.tasks)
-        for wait, count in zip(waiting, jobs, strict=True):
-            wait.option.state.queue(count * wait.option.share_hours())
-        self._passed[shape] = reasons.waits(shape, best.option, best.hours, here)
+        choices = of_class.choices
+        options, best = choices.options, int(waits.options[0])
+        self.pools.promise(int(options.rows[best]), int(options.places[best]))
+        here_site = self._routes.sites[options.sites[here]] if here >= 0 else ""
+        self._passed[choices.shape] = reasons.waits(self.waiting_at(choices, best), float(waits.hours[0]), here_site)
+        some = np.flatnonzero(jobs)
+        chosen = waits.options[some]
+        share = self.pools.share(options.rows[chosen], options.places[chosen])
+        np.add.at(self.pools.backlog, options.places[chosen], jobs[some] * options.run_hours[chosen] * share)
 
-    def _take(self, candidates: _Candidates, option: Option, count: int) -> None:
-        shape = candidates.shape
-        decision = candidates.decisions.get(id(option))
-        if decision is None:
-            decision = candidates.decisions[id(option)] = _decision(candidates, option)
-        option.state.take(option.task, shape.tasks, count, option.busy_hours)
-        self._record(candidates, option, count, decision)
+    def _take(self, of_class: _Class, option: int, count: int) -> None:
+        choices = of_class.choices
+        decision, staging = self._decide(choices, option)
+        options = choices.options
+        busy_hours = float(choices.busy_hours[option])
+        self.pools.take(options.tasks[option], choices.shape.tasks, count, int(options.places[option]), busy_hours)
+        choices.left = max(choices.left - count, 0)
+        self._record(of_class, option, count, decision, staging)
 
-    def _record(self, candidates: _Candidates, option: Option, count: int, decision: Decision) -> None:
+    def _record(self, of_class: _Class, option: int, count: int, decision: Decision, staging: Staging) -> None:
         """That many jobs are placed."""
-        site, pool, bookings = option.view.site.name, option.state.name, option.staging.bookings
-        self._placements.append(Placement(candidates.shape, count, site, pool, option.gpu_type, decision, bookings))
+        options, shape = of_class.choices.options, of_class.choices.shape
+        site, pool = self._routes.sites[options.sites[option]], self.pools.pools[options.places[option]].name
+        gpu_type = options.gpu_types[option]
+        self._placements.append(Placement(shape, count, site, pool, gpu_type, decision, staging.bookings))
         self._placed += count
-        candidates.remaining -= count
-        candidates.shown -= count
-        if option.staging.new:
-            self._shares = self._shares.with_bookings(option.staging.new)
+        of_class.remaining -= count
+        of_class.shown -= count
+        if staging.new:
+            self.shares.book(staging.new)
+            self._booked.append(staging)
+
+    def _decide(self, choices: Choices, option: int) -> tuple[Decision, Staging]:
+        """The chosen cost beside the best of the other sites, each with the wait it would mean."""
+        known = choices.decisions.get(option)
+        if known is None:
+            known = choices.decisions[option] = (self._decision(choices, option), self.staging(choices, option))
+        return known
+
+    def _decision(self, choices: Choices, chosen: int) -> Decision:
+        options, weight = choices.options, choices.shape.objective.hours
+        first = np.argsort(choices.weighed, kind="stable")[: LOOKED_AT + 1]
+        first = first[np.isfinite(choices.weighed[first]) & (options.sites[first] != options.sites[chosen])]
+        rows, places = options.rows[first], options.places[first]
+        is_full = self.pools.jobs(rows, places, choices.busy_hours[first]) == 0
+        waits = self.pools.wait_hours(rows, places, options.run_hours[first], choices.waited_hours)
+        hours = np.where(is_full, waits, 0.0)
+        by_site: dict[str, Choice] = {}
+        for number in np.argsort(choices.weighed[first] + weight * hours, kind="stable"):
+            option = int(first[number])
+            site, pool = self._routes.sites[options.sites[option]], self.pools.pools[options.places[option]].name
+            if site not in by_site and len(by_site) < RUNNERS_UP:
+                by_site[site] = Choice(site, pool, options.cost(option, choices.stagings, float(hours[number])))
+        possible = len(np.unique(options.sites[np.isfinite(choices.weighed)]))
+        objecting = len(self._routes.sites) - possible
+        return Decision(options.cost(chosen, choices.stagings), tuple(by_site.values()), objecting)
 
 
-def _wait(candidates: _Candidates, option: Option) -> Wait:
-    """What a full option costs with its wait, and what each job that waits there adds for the next."""
-    weight, hours = candidates.shape.objective.hours, option.wait_hours(candidates.waited_hours)
-    return Wait(option, hours, option.weighed + weight * hours, weight * option.share_hours())
-
-
-def _decision(candidates: _Candidates, chosen: Option) -> Decision:
-    """The chosen cost beside the best of the other sites, each with the wait it would mean."""
-    others = []
-    for option in candidates.options[: LOOKED_AT + 1]:
-        if option.view.site.name != chosen.view.site.name:
-            cost = replace(option.cost, wait_hours=option.wait_hours(candidates.waited_hours))
-            weighed = cost.weighed(candidates.shape.objective)
-            others.append((weighed, Choice(option.view.site.name, option.state.name, cost)))
-    others.sort(key=lambda other: (other[0], other[1].site, other[1].pool))
-    by_site: dict[str, Choice] = {}
-    for _, choice in others:
-        by_site.setdefault(choice.site, choice)
-    return Decision(chosen.cost, tuple(by_site.values())[:RUNNERS_UP], len(candidates.objections))
+def _cheapest(choices: Choices, room: Floats) -> tuple[int, int, float]:
+    """The cheapest option that has room, for how many jobs, and what it weighs; -1 for none. Of those that cost the same the one
+    with the most room, and of its room a fair part, so that equal sites share the load."""
+    with_room = np.flatnonzero(room)
+    if not with_room.size:
+        return -1, 0, math.inf
+    least = float(choices.weighed[with_room].min())
+    equal = with_room[choices.weighed[with_room] == least]
+    most = equal[room[equal].argmax()]
+    return int(most), math.ceil(room[most] / len(equal)), least

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+import numpy as np
 
 from broker.jobs.model import Attempt, Choice, Cost, Shape
 from broker.placement import reasons
-from broker.placement.costs import Staging
+from broker.placement.assign import Assignment, Choices
 from broker.placement.filters import LASTING_RULES, Objection, gpu_types, pool_objection, site_objections
-from broker.placement.judge import Option, grounds, options
-from broker.placement.pools import pools_of
-from broker.placement.shares import Shares
+from broker.placement.memory import Memory
+from broker.placement.staging import Staging
 from broker.placement.view import PlanInput, SiteView
 from broker.placement.words import amount, listed, mass, span, sum_of_money
 from broker.records import Booking
@@ -48,29 +50,35 @@ class Explanation:
 
 def why(shape: Shape, given: PlanInput, waited_hours: float = 0.0) -> Explanation:
     """What every site says of a job of this shape, as if it were next in the queue."""
-    shares = Shares.of(given.topology, given.bookings)
-    found: list[tuple[Verdict, Option]] = []
-    against: dict[str, tuple[Objection, ...]] = {}
-    for view in sorted(given.sites, key=lambda view: view.site.name):
-        at = grounds(shape, view)
-        here = at.objections or options(shape, at, pools_of(view, given.now), given.topology, shares, given.now)
-        if isinstance(here, Objection):
-            against[view.site.name] = (here,)
-        elif at.objections:
-            against[view.site.name] = at.objections
-        else:
-            judged = [_of_option(shape, option, waited_hours, given.topology) for option in here if isinstance(option, Option)]
-            found.append(min(judged, key=_rank))
-    found.sort(key=_rank)
+    world = Assignment(given, Memory())
+    choices = world.choices(shape, waited_hours)
+    found = _by_site(shape, choices, world, given.topology)
+    against = world.objections(choices)
     verdicts = (*(verdict for verdict, _ in found), *(_of_objections(site, said) for site, said in against.items()))
     if not found:
         passed = reasons.objected(against)
         return Explanation(verdicts, None, passed.reason, passed.help)
     best, option = found[0]
     if best.cost and best.cost.wait_hours:
-        passed = reasons.waits(shape, option, best.cost.wait_hours, None)
+        passed = reasons.waits(world.waiting_at(choices, option), best.cost.wait_hours, "")
         return Explanation(verdicts, None, passed.reason, passed.help)
     return Explanation(verdicts, best.site)
+
+
+def _by_site(shape: Shape, choices: Choices, world: Assignment, topology: Topology) -> list[tuple[Verdict, int]]:
+    """The best option of each site, best first."""
+    room = world.room(choices)
+    waits = world.waits(choices, room, math.inf)
+    hours = np.zeros(len(room))
+    hours[waits.options] = waits.hours
+    total = np.round(choices.weighed + shape.objective.hours * hours, 9)
+    found: dict[int, tuple[Verdict, int]] = {}
+    for option in (int(option) for option in np.argsort(total, kind="stable") if np.isfinite(total[option])):
+        site = int(choices.options.sites[option])
+        if site not in found:
+            waits_for = "" if room[option] else f" ({world.waiting_at(choices, option).lack})"
+            found[site] = _of_option(choices, option, float(hours[option]), waits_for, world, topology), option
+    return list(found.values())
 
 
 def can_ever_fit(shape: Shape, views: Iterable[SiteView]) -> tuple[str, ...]:
@@ -112,15 +120,18 @@ def cost_in_words(cost: Cost, currency: str, staging: Staging | None = None, wai
     return f"{words}, {mass(cost.carbon_kg)}" if cost.carbon_kg else words
 
 
-def _of_option(shape: Shape, option: Option, waited_hours: float, topology: Topology) -> tuple[Verdict, Option]:
-    cost = replace(option.cost, wait_hours=option.wait_hours(waited_hours))
-    name, currency = option.view.site.name, option.view.site.price.currency
-    words = cost_in_words(cost, currency, option.staging, f" ({reasons.lack(shape, option)})")
-    guessed = [str(booking.dataset) for booking in option.staging.bookings if not _is_measured(booking, topology)]
+def _of_option(
+    choices: Choices, option: int, wait_hours: float, waits_for: str, world: Assignment, topology: Topology
+) -> Verdict:
+    options, staging = choices.options, world.staging(choices, option)
+    cost = options.cost(option, choices.stagings, wait_hours)
+    site, pool = world.judge.views[options.sites[option]].site, world.pools.pools[options.places[option]].name
+    words = cost_in_words(cost, site.price.currency, staging, waits_for)
+    guessed = [str(booking.dataset) for booking in staging.bookings if not _is_measured(booking, topology)]
     if guessed:
         words += f", with 1 GiB taken for {listed(guessed, len(guessed), ' and ')}, not measured yet"
-    weighed = cost.weighed(shape.objective)
-    return Verdict(name, (), option.state.name, option.gpu_type, cost, weighed, f"{name}: {words}"), option
+    weighed = cost.weighed(choices.shape.objective)
+    return Verdict(site.name, (), pool, options.gpu_types[option], cost, weighed, f"{site.name}: {words}")
 
 
 def _is_measured(booking: Booking, topology: Topology) -> bool:
@@ -130,10 +141,6 @@ def _is_measured(booking: Booking, topology: Topology) -> bool:
 
 def _of_objections(site: str, objections: tuple[Objection, ...]) -> Verdict:
     return Verdict(site, objections, text=f"{site}: no, {listed([each.text for each in objections], len(objections), ', ')}")
-
-
-def _rank(found: tuple[Verdict, Option]) -> tuple[float, tuple[str, str, str]]:
-    return (round(found[0].weighed, 9), found[1].name)
 
 
 def _transfers(staging: Staging) -> str:

@@ -8,16 +8,17 @@ from dataclasses import replace
 
 from broker.jobs.model import Shape
 from broker.placement.assign import plan
+from broker.placement.memory import Memory
 from broker.placement.view import Passed, Plan, PlanInput, QueuedClass
 
 REASON = "our fault: planning this job fails ({error}); it waits, and nothing is lost: the broker's log has the details"
 
 
-def plan_around(given: PlanInput) -> Plan:
+def plan_around(given: PlanInput, memory: Memory | None = None) -> Plan:
     """The plan; where making it fails, one without the classes that fail alone, each with a reason and told in `faults`. Raises
-    what `plan` raises where no class fails alone, or those that do not fail together."""
+    what `plan` raises where no class fails alone, or those that do not fail together. These tries use no memory."""
     try:
-        return plan(given)
+        return plan(given, memory=memory)
     except Exception:
         found = list(_broken(given, given.classes))
         if not found:

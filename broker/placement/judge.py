@@ -1,94 +1,171 @@
-"""One class at one site: what speaks against it, or the ways to run it there with their costs."""
+"""One class against all sites: what speaks against each, or the ways to run it there with their costs, as arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from broker.jobs.model import Cost, Shape
-from broker.placement.costs import Staging, cost_without_wait, staging
 from broker.placement.filters import LASTING_RULES, PASSING_RULES, Objection, gpu_types, pool_objection, site_objections
-from broker.placement.pools import PoolState
-from broker.placement.shares import Shares
+from broker.placement.pools import Floats, Places, Pools
+from broker.placement.staging import Stagings
 from broker.placement.view import SiteView
-from topology.graph import Topology
-from topology.resources import Resources
-from topology.site import Pool
+from topology.resources import EPSILON, MOST_TIMES, Resources
+
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Grounds:
-    """What does not change while a plan is made: objections to the site as a whole, or its pools that would do, each with the
-    GPU type that tasks would use there."""
+class Options:
+    """The ways to run a class where no hard rule speaks against it: one for each pool and GPU type, by the names of site, pool
+    and type. `rows` and `places` are those of `Pools`, `sites` places in the order of sites. Costs are without staging and
+    waiting."""
 
-    view: SiteView
-    objections: tuple[Objection, ...]
-    pools: tuple[tuple[Pool, str | None], ...]
+    rows: Places
+    places: Places
+    sites: Places
+    gpu_types: tuple[str | None, ...]
+    tasks: tuple[Resources, ...]
+    run_hours: Floats
+    compute_money: Floats
+    carbon_kg: Floats
+    weighed: Floats
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def cost(self, option: int, stagings: Stagings | None, wait_hours: float = 0.0) -> Cost:
+        """Of one of them, in words that are stored."""
+        site = int(self.sites[option])
+        return Cost(
+            wait_hours=wait_hours,
+            staging_hours=float(stagings.hours[site]) if stagings else 0.0,
+            run_hours=float(self.run_hours[option]),
+            compute_money=float(self.compute_money[option]),
+            egress_money=float(stagings.money[site]) if stagings else 0.0,
+            carbon_kg=float(self.carbon_kg[option]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
-    """One way to run a job: in a pool of a site, with tasks on GPUs of one type. `cost` is without waiting, and `weighed` that
-    cost by the job's objective."""
+class _Slots:
+    """Pools as a class sees them: once each for tasks without GPUs, or once for each GPU type that they have."""
 
-    view: SiteView
-    state: PoolState
-    gpu_type: str | None
-    task: Resources
-    tasks: int
-    cost: Cost
-    weighed: float
-    staging: Staging
-
-    @property
-    def name(self) -> tuple[str, str, str]:
-        """Site, pool and GPU type: orders what costs the same."""
-        return (self.view.site.name, self.state.name, self.gpu_type or "")
-
-    @property
-    def busy_hours(self) -> float:
-        """How long room is taken from the placement on: while inputs come, and while it runs."""
-        return self.cost.staging_hours + self.cost.run_hours
-
-    def capacity(self) -> int:
-        """How many jobs could be placed this way now."""
-        return self.state.capacity(self.task, self.tasks, self.busy_hours)
-
-    def wait_hours(self, waited_hours: float) -> float:
-        """How long a job would wait before it can be placed this way: not at all where there is room."""
-        if self.capacity():
-            return 0.0
-        return self.state.wait_hours(self.task, self.tasks, self.cost.run_hours, waited_hours)
-
-    def share_hours(self) -> float:
-        """How long the whole pool works on one such job."""
-        return self.state.share_hours(self.task, self.tasks, self.cost.run_hours)
+    places: Places
+    kinds: Places
+    """The type's place in `Pools.kinds`; -1 without."""
+    cpu_price: Floats
+    gpu_price: Floats
 
 
-def grounds(shape: Shape, view: SiteView) -> Grounds:
-    """What the hard rules say, that look at the site alone."""
+class Judge:
+    """Judges classes against sites as they are declared and how they fare; nothing here changes while a plan is made."""
+
+    def __init__(self, views: Sequence[SiteView], pools: Pools) -> None:
+        self.views = views
+        self._pools = pools
+        sites = [views[at].site for at in pools.sites]
+        self._speed = np.array([pool.speed for pool in pools.pools])
+        self._cpu_w = np.array([pool.power.cpu_w for pool in pools.pools])
+        self._gpu_w = np.array([pool.power.gpu_w for pool in pools.pools])
+        self._carbon = np.array([site.carbon_g_per_kwh for site in sites])
+        self._nodes = np.array([float(pool.nodes) for pool in pools.pools])
+        width = 2 + len(pools.kinds)
+        self._per_node = np.array([pools.vector(pool.per_node) for pool in pools.pools]).reshape(-1, width)
+        cpu_price = np.array([site.price.cpu_hour for site in sites])
+        everywhere = np.arange(len(sites))
+        self._bare = _Slots(everywhere, everywhere * 0 - 1, cpu_price, cpu_price * 0)
+        pairs = [(at, kind) for at in everywhere for kind, _ in pools.pools[at].per_node.gpus]
+        at = np.array([at for at, _ in pairs], dtype=np.intp)
+        kinds = np.array([pools.kinds.index(kind) for _, kind in pairs], dtype=np.intp)
+        gpu_price = np.array([sites[at].price.gpu_hour.get(kind, 0.0) for at, kind in pairs])
+        self._with_gpus = _Slots(at, kinds, cpu_price[at], gpu_price)
+        self._allowed: dict[object, Flags] = {}
+        self._judged: dict[Shape, Options] = {}
+        self._against: dict[Shape, dict[str, tuple[Objection, ...]]] = {}
+
+    def options(self, shape: Shape) -> Options:
+        """Where and how it may run."""
+        found = self._judged.get(shape)
+        if found is None:
+            found = self._judged[shape] = self._judge(shape)
+        return found
+
+    def objections(self, shape: Shape) -> dict[str, tuple[Objection, ...]]:
+        """What speaks against a class at each site that offers no way to run it, but for its inputs."""
+        found = self._against.get(shape)
+        if found is None:
+            against = ((view.site.name, _objections(shape, view)) for view in self.views)
+            found = self._against[shape] = {site: said for site, said in against if said}
+        return found
+
+    def _judge(self, shape: Shape) -> Options:
+        gpus = shape.resources.gpus
+        slots = self._with_gpus if gpus.count else self._bare
+        each = np.zeros((len(slots.places), 2 + len(self._pools.kinds)))
+        each[:, 0], each[:, 1] = shape.resources.cpus, shape.resources.memory_gib
+        if gpus.count:
+            each[np.arange(len(each)), 2 + slots.kinds] = gpus.count
+        times = _per_node(self._per_node[slots.places], each)
+        fits = (times >= 1) & (times * self._nodes[slots.places] >= shape.tasks)
+        if gpus.count and gpus.types:
+            wanted = np.array([kind in gpus.types for kind in self._pools.kinds])
+            fits &= wanted[slots.kinds]
+        chosen = np.flatnonzero(fits & self._open_to(shape)[self._pools.sites[slots.places]])
+        places = slots.places[chosen]
+        kinds = [self._pools.kinds[kind] if kind >= 0 else None for kind in slots.kinds[chosen]]
+        of_kind = {kind: shape.resources.on(kind) for kind in dict.fromkeys(kinds)}
+        rows = {kind: self._pools.row(task, shape.tasks) for kind, task in of_kind.items()}
+        hours = shape.run_time_s / self._speed[places] / 3600
+        money, carbon = self._prices(shape, slots, chosen, hours)
+        objective = shape.objective
+        weighed = objective.hours * hours + objective.money * money + objective.carbon_kg * carbon
+        return Options(
+            rows=np.array([rows[kind] for kind in kinds], dtype=np.intp),
+            places=places,
+            sites=self._pools.sites[places],
+            gpu_types=tuple(kinds),
+            tasks=tuple(of_kind[kind] for kind in kinds),
+            run_hours=hours,
+            compute_money=money,
+            carbon_kg=carbon,
+            weighed=weighed,
+        )
+
+    def _prices(self, shape: Shape, slots: _Slots, chosen: Places, hours: Floats) -> tuple[Floats, Floats]:
+        """Money is hours * tasks * (cpus * price of a cpu + GPUs * price of that GPU); carbon is the power of the busy cpus and
+        GPUs: W * h / 1000 = kWh, times g per kWh / 1000 = kg."""
+        each, gpus, places = shape.resources, shape.resources.gpus.count, slots.places[chosen]
+        money = hours * shape.tasks * (each.cpus * slots.cpu_price[chosen] + gpus * slots.gpu_price[chosen])
+        watts = shape.tasks * (each.cpus * self._cpu_w[places] + gpus * self._gpu_w[places])
+        return money, watts * hours / 1000 * self._carbon[places] / 1000
+
+    def _open_to(self, shape: Shape) -> Flags:
+        """The sites as a whole that no rule speaks against: the same for all shapes of which those rules see the same."""
+        looked_at = (shape.sites, shape.refused_by, shape.needs)
+        found = self._allowed.get(looked_at)
+        if found is None:
+            rules = LASTING_RULES + PASSING_RULES
+            found = np.array([not site_objections(shape, view, rules) for view in self.views], dtype=bool)
+            self._allowed[looked_at] = found
+        return found
+
+
+def _per_node(nodes: Floats, each: Floats) -> Floats:
+    """How many tasks fit an empty node of each pool."""
+    whole = np.where(each > EPSILON, each, np.inf)
+    times: Floats = np.where(np.isfinite(whole), (nodes + EPSILON) // whole, np.inf).min(axis=1, initial=MOST_TIMES)
+    return times
+
+
+def _objections(shape: Shape, view: SiteView) -> tuple[Objection, ...]:
+    """What the hard rules say that look at a site alone."""
     objections = site_objections(shape, view, LASTING_RULES + PASSING_RULES)
     pairs = [(pool, gpu_type) for pool in view.site.pools for gpu_type in gpu_types(shape, pool)]
     against = [pool_objection(shape, view.site, pool, gpu_type) for pool, gpu_type in pairs]
-    fitting = tuple(pair for pair, objection in zip(pairs, against, strict=True) if objection is None)
-    if not fitting:
+    if all(against):
         objections += tuple(dict.fromkeys(objection for objection in against if objection))
-    return Grounds(view, objections, () if objections else fitting)
-
-
-def options(
-    shape: Shape, at: Grounds, pools: Mapping[str, PoolState], topology: Topology, shares: Shares, now: float
-) -> tuple[Option, ...] | Objection:
-    """The ways to run a class at a site that nothing speaks against; an objection where its inputs cannot be brought."""
-    site = at.view.site
-    needed = staging(shape, site.name, topology, shares, now)
-    if isinstance(needed, Objection):
-        return needed
-    found = []
-    for pool, gpu_type in at.pools:
-        cost = cost_without_wait(shape, site, pool, gpu_type, needed)
-        task = shape.resources.on(gpu_type)
-        weighed = round(cost.weighed(shape.objective), 9)
-        found.append(Option(at.view, pools[pool.name], gpu_type, task, shape.tasks, cost, weighed, needed))
-    return tuple(found)
-
+    return objections

@@ -1,168 +1,364 @@
-"""A pool while a plan is made: what is free, what will be released, who waits for it and what is kept for the first who does."""
+"""The pools of all sites while a plan is made: what is free, what will be released, who waits and what is kept for the first.
+
+All of it is in matrices, so that a class of jobs is held against all pools at once: a column for each pool, a row for each need
+(so many tasks of one size). Columns are kept from plan to plan and worked out anew only where their pool has changed.
+"""
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from broker.placement.view import Held, SiteView
-from topology.resources import Resources
+from topology.resources import EPSILON, MOST_TIMES, Resources
 from topology.room import Room
-from topology.site import Pool
+from topology.site import Pool, Site
+
+Floats = npt.NDArray[np.float64]
+Places = npt.NDArray[np.intp]
 
 SOONEST_HOURS = 1 / 60
 """No release is expected within less than a minute."""
+MOST_RELEASES = 128
+"""Where more are expected in a pool they are counted in so many lots, each at its last."""
+NEXT_TO_NOTHING = 1e-300
+"""Stands for what is not needed where a need divides."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shadow:
-    """What is kept for the first that waits: it starts in `hours`, and until then `spare` is what others may hold longer."""
+@dataclass(slots=True)
+class _Column:
+    """One pool. `room` and `ahead` shrink while a plan is made; the others stand as long as the site's view does."""
 
-    hours: float
-    spare: Resources
+    pool: Pool
+    nodes: Floats
+    """What is free on the nodes of each group."""
+    counts: Floats
+    total: Floats
+    whole: Floats
+    """All that may be used; next to nothing where there is nothing."""
+    times: Floats
+    """When our own attempts should be over (epoch seconds), rising; infinity at the end."""
+    released: Floats
+    """All that they have given back by then."""
+    usable: Room = Room()
+    held: tuple[Held, ...] = ()
+    observed: Room = Room()
+    """What is free as the plan begins."""
+    most_ahead: Resources = Resources()
+    room: Room = Room()
+    ahead: Resources = Resources()
+
+    @staticmethod
+    def of(pool: Pool, width: int) -> _Column:
+        """A pool of which nothing was seen."""
+        none, nothing = np.zeros((0, width)), np.zeros(width)
+        return _Column(pool, none, np.zeros(0), nothing, nothing + NEXT_TO_NOTHING, np.array([math.inf]), none)
 
 
-class PoolState:
-    """One pool at one moment. Changed only by the plan that made it.
+class Pools:
+    """The pools of a set of sites, by the sites' names and their own.
 
-    Backfilling is EASY (Lifka, 1995): the first job that waits for the pool gets a promised start, and what comes later in the
+    Backfilling is EASY (Lifka, 1995): the first job that waits for a pool gets a promised start, and what comes later in the
     order may only take room that it gives back before, or that the first will not need.
     """
 
-    def __init__(self, site: str, pool: Pool, usable: Room, held: tuple[Held, ...], now: float, queue_ahead: float = 0.0) -> None:
-        self.site = site
-        self.name = pool.name
-        self.usable = usable.total
-        self.room = _after(usable, held)
-        self.shadow: Shadow | None = None
-        self.version = 0
-        """Grows with every change here."""
-        self.backlog_hours = 0.0
-        """How long the pool as a whole would work on what waits for it already."""
-        self._ahead = _ahead(pool, usable, held, queue_ahead) if queue_ahead else Resources()
-        self._per_node = pool.per_node
-        self._held = held
-        self._now = now
-        self._fits: dict[Resources, int] = {}
-        self._found: dict[Resources, tuple[float, Resources] | None] = {}
-        self._total: Resources | None = None
-        self._releases: list[tuple[float, Resources]] | None = None
+    def __init__(self, sites: Sequence[Site]) -> None:
+        pairs = [(index, pool) for index, site in enumerate(sites) for pool in sorted(site.pools, key=lambda pool: pool.name)]
+        self.kinds = sorted({kind for _, pool in pairs for kind, _ in pool.per_node.gpus})
+        """GPU types: amounts are vectors of cpus, GiB of memory and a count for each of these."""
+        self.sites = np.array([index for index, _ in pairs], dtype=np.intp)
+        self.pools = [pool for _, pool in pairs]
+        self.now = 0.0
+        self.backlog = np.zeros(len(pairs))
+        """How many hours each pool as a whole would work on what waits for it already."""
+        self.has_ahead = np.zeros(len(pairs), dtype=bool)
+        """Where something may wait in the site's own queue."""
+        self._columns = [_Column.of(pool, 2 + len(self.kinds)) for pool in self.pools]
+        self._views: list[SiteView | None] = [None] * len(sites)
+        self._of_site = [[place for place, (of, _) in enumerate(pairs) if of == index] for index in range(len(sites))]
+        self._promised = np.full(len(pairs), math.inf)
+        self._spare = np.zeros((len(pairs), 2 + len(self.kinds)))
+        self._rows: dict[tuple[Resources, int], int] = {}
+        self._needs = _Needs(2 + len(self.kinds))
+        self._fit = np.zeros((0, len(pairs)))
+        self._release = np.zeros((0, len(pairs)))
+        self._share = np.zeros((0, len(pairs)))
+        self._changed = set(range(len(pairs)))
+        """Columns to be worked out anew."""
+        self._touched: set[int] = set()
+        """Columns that this plan has changed."""
 
-    @property
-    def total(self) -> Resources:
-        """What is free by the sum of all nodes."""
-        if self._total is None:
-            self._total = self.room.total
-        return self._total
+    def begin(self, views: Sequence[SiteView], now: float) -> None:
+        """A plan begins: the sites, in the order of the beginning, as they are seen now."""
+        self.now = now
+        for place in self._touched:
+            self._reset(place)
+        self._touched.clear()
+        self._promised.fill(math.inf)
+        self.backlog.fill(0.0)
+        for index, view in enumerate(views):
+            known = self._views[index]
+            if view is not known:
+                self._views[index] = view
+                for place in self._of_site[index]:
+                    self._see(place, view)
+            for place in self._of_site[index]:
+                column = self._columns[place]
+                if column.times[0] <= now:
+                    self._expect(column)
+                    self._changed.add(place)
 
-    def fit(self, task: Resources) -> int:
-        """The most tasks of this size that would start now."""
-        fit = self._fits.get(task)
-        if fit is None:
-            fit = self._fits[task] = self.room.fit(task)
-        return fit
+    def vector(self, amount: Resources) -> Floats:
+        """As `kinds` says."""
+        have = dict(amount.gpus)
+        return np.array([amount.cpus, amount.memory_gib, *(have.get(kind, 0) for kind in self.kinds)], dtype=float)
 
-    def capacity(self, task: Resources, tasks: int, busy_hours: float) -> int:
-        """How many jobs, of `tasks` tasks that stay for `busy_hours`, may start now."""
-        jobs = self.fit(task) // tasks
-        if not jobs or self.shadow is None or busy_hours <= self.shadow.hours:
+    def row(self, task: Resources, tasks: int) -> int:
+        """The row of a need."""
+        found = self._rows.get((task, tasks))
+        if found is None:
+            found = self._rows[task, tasks] = self._needs.add(self.vector(task), tasks)
+        return found
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+        return len(self._rows)
+
+    def fit(self, row: int, place: int) -> int:
+        """The most tasks that would start now in one pool."""
+        if place in self._changed or row >= len(self._fit):
+            self._settle()
+        return int(self._fit[row, place])
+
+    def jobs(self, rows: Places, places: Places, busy_hours: Floats) -> Floats:
+        """How many jobs, that stay for `busy_hours`, may start now: one number for each pair of row and pool."""
+        self._settle()
+        jobs = self._fit[rows, places] // self._needs.tasks[rows]
+        kept = np.flatnonzero((busy_hours > self._promised[places]) & (jobs > 0))
+        if kept.size:
+            spare, wholes = self._spare[places[kept]], self._needs.wholes[rows[kept]]
+            jobs[kept] = np.minimum(jobs[kept], _times_in(spare, wholes))
+        return jobs
+
+    def capacity(self, task: Resources, tasks: int, place: int, busy_hours: float) -> int:
+        """The same for one pool, without a look at any other."""
+        jobs = self._columns[place].room.fit(task) // tasks
+        if not jobs or busy_hours <= self._promised[place]:
             return jobs
-        return min(jobs, (task * tasks).times_in(self.shadow.spare))
+        whole = self.vector(task * tasks)
+        return min(jobs, int(_times_in(self._spare[place], np.where(whole > EPSILON, whole, NEXT_TO_NOTHING))))
 
-    def take(self, task: Resources, tasks: int, jobs: int, busy_hours: float) -> None:
-        """Room for that many jobs is gone. Raises ValueError for more than `capacity` said."""
-        room = self.room.take(task, tasks * jobs)
-        if room is None:
-            raise ValueError(f"{tasks * jobs} tasks of {task} do not fit pool {self.name} at {self.site}")
-        self.version += 1
-        self.room, self._total = room, None
-        self._fits.clear()
-        self._found.clear()
-        if self.shadow and busy_hours > self.shadow.hours:
-            self.shadow = Shadow(self.shadow.hours, self.shadow.spare - task * (tasks * jobs))
-
-    def ahead(self, task: Resources, tasks: int) -> int:
-        """How many jobs, of `tasks` tasks, that would wait for this pool may do so in the site's own queue: none while room is
-        kept here for an earlier one, which the site knows nothing of and would start them before."""
-        return 0 if self.shadow else (task * tasks).times_in(self._ahead)
-
-    def take_ahead(self, task: Resources, tasks: int, jobs: int, share_hours: float) -> None:
-        """That many jobs wait in the site's own queue from now on; each keeps the whole pool busy for `share_hours`."""
-        self._ahead -= task * (tasks * jobs)
-        self.queue(share_hours * jobs)
-
-    def wait_hours(self, task: Resources, tasks: int, run_hours: float, waited_hours: float) -> float:
-        """How long a job that does not fit now would wait: until our own attempts have given enough back, after what waits here
+    def wait_hours(self, rows: Places, places: Places, run_hours: Floats, waited_hours: float) -> Floats:
+        """How long jobs that do not fit now would wait: until our own attempts have given enough back, after what waits there
         already. Where that never suffices, others' work is in the way, and the guess is one run time of its own or as long again
         as it has waited, so that nothing waits for ever on a guess."""
-        release = self._release(task * tasks)
-        return (max(run_hours, waited_hours) if release is None else release[0]) + self.backlog_hours
+        self._settle()
+        release: Floats = self._release[rows, places]
+        hours = np.maximum((release - self.now) / 3600, SOONEST_HOURS)
+        guess = np.maximum(run_hours, waited_hours)
+        waits: Floats = np.where(np.isfinite(release), hours, guess) + self.backlog[places]
+        return waits
 
-    def share_hours(self, task: Resources, tasks: int, run_hours: float) -> float:
-        """How long the whole pool works on one such job: its run time by the largest part of the pool that it takes."""
-        return run_hours * _share(task * tasks, self.usable)
+    def share(self, rows: Places, places: Places) -> Floats:
+        """The largest part of each pool, in any one resource, that a job takes: times its run time, how long the pool as a whole
+        works on it."""
+        self._settle()
+        share: Floats = self._share[rows, places]
+        return share
 
-    def promise(self, task: Resources, tasks: int) -> None:
-        """The first of all that wait here gets its start promised, unless that cannot be predicted: then holding room back
+    def room(self, place: int) -> Room:
+        """What is free in a pool, node by node."""
+        return self._columns[place].room
+
+    def take(self, task: Resources, tasks: int, jobs: int, place: int, busy_hours: float) -> None:
+        """Room for that many jobs is gone. Raises ValueError for more than `jobs` said."""
+        column = self._columns[place]
+        room = column.room.take(task, tasks * jobs)
+        if room is None:
+            raise ValueError(f"{tasks * jobs} tasks of {task} do not fit pool {column.pool.name}")
+        self._changed.add(place)
+        self._touched.add(place)
+        column.room = room
+        if busy_hours > self._promised[place]:
+            self._spare[place] -= self.vector(task * (tasks * jobs))
+
+    def ahead(self, task: Resources, tasks: int, place: int) -> int:
+        """How many jobs that would wait for a pool may do so in the site's own queue: none while room is kept there for an
+        earlier one, which the site knows nothing of and would start them before."""
+        return 0 if math.isfinite(self._promised[place]) else (task * tasks).times_in(self._columns[place].ahead)
+
+    def take_ahead(self, task: Resources, tasks: int, jobs: int, place: int, share_hours: float) -> None:
+        """That many jobs wait in the site's own queue from now on; each keeps the whole pool busy for `share_hours`."""
+        self._touched.add(place)
+        self._columns[place].ahead -= task * (tasks * jobs)
+        self.backlog[place] += share_hours * jobs
+
+    def promise(self, row: int, place: int) -> None:
+        """The first of all that wait for a pool gets its start promised, unless that cannot be predicted: then holding room back
         would not bring it closer."""
-        release = self._release(task * tasks) if self.shadow is None else None
-        if release is not None:
-            self.shadow = Shadow(release[0], self._spare(task, tasks, release[1]))
+        self._settle()
+        release = float(self._release[row, place])
+        if math.isfinite(self._promised[place]) or not math.isfinite(release):
+            return
+        column = self._columns[place]
+        last = int(np.searchsorted(column.times[:-1], release, "right")) - 1
+        self._promised[place] = max((release - self.now) / 3600, SOONEST_HOURS)
+        self._spare[place] = self._left_over(column, row, column.released[last])
 
-    def queue(self, share_hours: float) -> None:
-        """So many hours of the whole pool's work wait here from now on."""
-        self.version += 1
-        self.backlog_hours += share_hours
-
-    def _spare(self, task: Resources, tasks: int, released: Resources) -> Resources:
+    def _left_over(self, column: _Column, row: int, released: Floats) -> Floats:
         """What the first that waits leaves over at its start, by sums. Where the sums would do now and only broken-up nodes
         keep it out, the nodes with the most room are kept for it: else small tasks would for ever keep every node from a large
         one."""
-        need = task * tasks
-        by_sum = self.total + released - need
-        if not need.fits(self.total):
-            return _least(by_sum, by_sum)
-        nodes = math.ceil(tasks / max(task.times_in(self._per_node), 1))
-        return _least(by_sum, _without_freest(self.room, nodes).total)
+        need = self._needs.wholes[row]
+        total = _total(column)
+        by_sum: Floats = np.maximum(total + released - need, 0.0)
+        if (need > total + EPSILON).any():
+            return by_sum
+        each = int(_times_in(self.vector(column.pool.per_node), self._needs.divisors[row]))
+        nodes = math.ceil(self._needs.tasks[row] / max(each, 1))
+        others: Floats = np.maximum(self.vector(_without_freest(column.room, nodes).total), 0.0)
+        return np.minimum(by_sum, others)
 
-    def _release(self, need: Resources) -> tuple[float, Resources] | None:
-        """Hours until our attempts have given back enough for `need`, by sums, and all they have given back by then; at least one
-        must end, since there is no room now. None when all of them together do not suffice."""
-        if need not in self._found:
-            if self._releases is None:
-                self._releases = _cumulated(self._held, self._now)
-            short = need - self.total
-            index = bisect_left(self._releases, True, key=lambda release: short.fits(release[1]))
-            self._found[need] = self._releases[index] if index < len(self._releases) else None
-        return self._found[need]
+    def _see(self, place: int, view: SiteView) -> None:
+        """Take over what has changed in a pool. One that the site does not report has no room."""
+        column = self._columns[place]
+        name = column.pool.name
+        usable, held = view.rooms.get(name, Room()), tuple(group for group in view.held if group.pool == name)
+        most_ahead = _most_ahead(column.pool, usable, held, view.site.queue_ahead) if view.site.queue_ahead else Resources()
+        if (usable, held, most_ahead) == (column.usable, column.held, column.most_ahead):
+            return
+        column.usable, column.held, column.most_ahead = usable, held, most_ahead
+        column.observed = _after(usable, held)
+        column.whole = np.maximum(self.vector(usable.total), NEXT_TO_NOTHING)
+        self.has_ahead[place] = most_ahead != Resources()
+        self._expect(column)
+        self._reset(place)
+
+    def _reset(self, place: int) -> None:
+        column = self._columns[place]
+        column.room, column.ahead = column.observed, column.most_ahead
+        self._changed.add(place)
+
+    def _expect(self, column: _Column) -> None:
+        """When our attempts will be over. One that is overdue is expected to take a minute more, or two, or four and so on: about
+        as long again as it is late, so that nothing waits for ever on a promise that was not kept."""
+        ends = np.concatenate([np.array(group.ends) for group in column.held] or [np.zeros(0)])
+        amounts = [self.vector(group.task * group.tasks) for group in column.held]
+        counts = [len(group.ends) for group in column.held]
+        each = np.repeat(np.array(amounts), counts, axis=0) if amounts else self._spare[:0]
+        known = np.isfinite(ends)
+        ends, each = ends[known], each[known]
+        late = np.flatnonzero(ends <= self.now)
+        minutes = (self.now - ends[late]) / 60
+        ends[late] += 60 * np.exp2(np.floor(np.log2(np.maximum(minutes, 0.5))) + 1)
+        order = np.argsort(ends, kind="stable")
+        times, released = ends[order], np.cumsum(each[order], axis=0)
+        if len(times) > MOST_RELEASES:
+            lots = np.linspace(0, len(times) - 1, MOST_RELEASES).round().astype(int)
+            times, released = times[lots], released[lots]
+        column.times, column.released = np.append(times, math.inf), released
+
+    def _settle(self) -> None:
+        """Work out what has changed."""
+        known, wanted = len(self._fit), len(self._needs)
+        if wanted > known:
+            rows = ((0, wanted - known), (0, 0))
+            self._fit, self._release, self._share = (np.pad(m, rows) for m in (self._fit, self._release, self._share))
+            for place in range(len(self.pools)):
+                if place not in self._changed:
+                    self._fill(place, slice(known, wanted))
+        for place in self._changed:
+            _measure(self._columns[place], self)
+            self._fill(place, slice(0, wanted))
+        self._changed.clear()
+
+    def _fill(self, place: int, rows: slice) -> None:
+        column, needs = self._columns[place], self._needs
+        each = np.minimum(((column.nodes + EPSILON) // needs.divisors[rows, None]).min(axis=2), MOST_TIMES)
+        self._fit[rows, place] = each @ column.counts
+        wholes = needs.wholes[rows]
+        short = wholes - (column.total + EPSILON)
+        index = np.zeros(len(short), dtype=np.intp)
+        for resource in range(short.shape[1]):
+            np.maximum(index, np.searchsorted(column.released[:, resource], short[:, resource]), out=index)
+        self._release[rows, place] = column.times[index]
+        self._share[rows, place] = np.minimum(wholes / column.whole, 1.0).max(axis=1)
 
 
-def pools_of(view: SiteView, now: float) -> dict[str, PoolState]:
-    """The declared pools of a site. One that the site does not report has no room."""
-    return {
-        pool.name: PoolState(
-            view.site.name,
-            pool,
-            view.rooms.get(pool.name, Room()),
-            tuple(group for group in view.held if group.pool == pool.name),
-            now,
-            view.site.queue_ahead,
-        )
-        for pool in view.site.pools
-    }
+class _Needs:
+    """Needs as rows. `divisors` has each task's amounts, next to nothing where it needs nothing; `wholes` those of all tasks."""
+
+    def __init__(self, width: int) -> None:
+        self._divisors, self._wholes, self._tasks = np.zeros((64, width)), np.zeros((64, width)), np.zeros(64)
+        self._count = 0
+
+    def add(self, task: Floats, tasks: int) -> int:
+        """One more; its row."""
+        if tasks < 1:
+            raise ValueError(f"a job of {tasks} tasks")
+        if self._count == len(self._tasks):
+            self._divisors, self._wholes = (np.concatenate([m, np.zeros_like(m)]) for m in (self._divisors, self._wholes))
+            self._tasks = np.concatenate([self._tasks, np.zeros_like(self._tasks)])
+        self._divisors[self._count] = np.where(task > EPSILON, task, NEXT_TO_NOTHING)
+        self._wholes[self._count] = task * tasks
+        self._tasks[self._count] = tasks
+        self._count += 1
+        return self._count - 1
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def divisors(self) -> Floats:
+        """By row and resource, never 0."""
+        return self._divisors[: self._count]
+
+    @property
+    def wholes(self) -> Floats:
+        """By row and resource, of a whole job."""
+        return self._wholes[: self._count]
+
+    @property
+    def tasks(self) -> Floats:
+        """By row."""
+        return self._tasks[: self._count]
 
 
-def _after(room: Room, held: tuple[Held, ...]) -> Room:
+def _measure(column: _Column, pools: Pools) -> None:
+    groups = column.room.groups
+    column.nodes = np.array([pools.vector(free) for free, _ in groups] or np.zeros((0, 2 + len(pools.kinds))))
+    column.counts = np.array([float(count) for _, count in groups])
+    column.total = _total(column)
+
+
+def _total(column: _Column) -> Floats:
+    """By the groups as last measured."""
+    total: Floats = column.counts @ column.nodes
+    return total
+
+
+def _times_in(have: Floats, need: Floats) -> Any:
+    """How many times a need, or each of several, fits what there is."""
+    whole = np.where(need > EPSILON, need, NEXT_TO_NOTHING)
+    return np.clip(((have + EPSILON) // whole).min(axis=-1), 0, MOST_TIMES)
+
+
+def _after(room: Room, held: Iterable[Held]) -> Room:
     """The room once all that is held is off, the largest tasks first. Where others took what was promised, nothing is left
     of it: as much as fits is taken."""
     for group in sorted(held, key=lambda h: (h.task.gpu_count, h.task.cpus, h.task.memory_gib), reverse=True):
-        tasks = min(group.tasks * len(group.ends), room.fit(group.task))
-        room = room.take(group.task, tasks) or room
+        tasks = group.tasks * len(group.ends)
+        taken = room.take(group.task, tasks)
+        room = (room.take(group.task, min(tasks, room.fit(group.task))) or room) if taken is None else taken
     return room
 
 
-def _ahead(pool: Pool, usable: Room, held: tuple[Held, ...], share: float) -> Resources:
+def _most_ahead(pool: Pool, usable: Room, held: tuple[Held, ...], share: float) -> Resources:
     """What may still be handed to the site's own queue: `share` of the pool, less what we hold there beyond its room."""
     whole = pool.per_node * pool.nodes
     most = Resources.of(whole.cpus * share, whole.memory_gib * share, {kind: int(count * share) for kind, count in whole.gpus})
@@ -170,37 +366,6 @@ def _ahead(pool: Pool, usable: Room, held: tuple[Held, ...], share: float) -> Re
     for group in held:
         ours = ours + group.task * (group.tasks * len(group.ends))
     return most - ours.shortfall(usable.total)
-
-
-def _cumulated(held: tuple[Held, ...], now: float) -> list[tuple[float, Resources]]:
-    """(hours from now, all given back until then), in order; attempts of no known end are left out. One that is overdue is
-    expected to take as long again as it is late, so that nothing waits for ever on a promise that was not kept."""
-    releases: list[tuple[float, Resources]] = []
-    for group in held:
-        amount = group.task * group.tasks
-        releases += [(max(abs(end - now) / 3600, SOONEST_HOURS), amount) for end in group.ends if math.isfinite(end)]
-    releases.sort(key=lambda release: release[0])
-    total, last = Resources(), len(releases) - 1
-    cumulated = []
-    for index, (hours, amount) in enumerate(releases):
-        total = total + amount
-        if index == last or releases[index + 1][0] > hours:
-            cumulated.append((hours, total))
-    return cumulated
-
-
-def _share(need: Resources, usable: Resources) -> float:
-    """The largest part of `usable` that `need` takes in any one resource; 1 where there is none of it."""
-    have = dict(usable.gpus)
-    pairs = [(need.cpus, usable.cpus), (need.memory_gib, usable.memory_gib), *((n, have.get(kind, 0)) for kind, n in need.gpus)]
-    return max((min(wanted / there, 1.0) if there > 0 else 1.0 for wanted, there in pairs if wanted > 0), default=0.0)
-
-
-def _least(a: Resources, b: Resources) -> Resources:
-    """The smaller amount in each resource, never below zero."""
-    have = dict(b.gpus)
-    gpus = {kind: max(min(count, have.get(kind, 0)), 0) for kind, count in a.gpus}
-    return Resources.of(max(min(a.cpus, b.cpus), 0.0), max(min(a.memory_gib, b.memory_gib), 0.0), gpus)
 
 
 def _without_freest(room: Room, nodes: int) -> Room:

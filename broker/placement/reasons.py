@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from broker.jobs.model import Shape
 from broker.placement.filters import Kind, Objection
-from broker.placement.judge import Option
 from broker.placement.view import Passed
 from broker.placement.words import listed, span
 from topology.resources import Resources
@@ -33,31 +32,40 @@ def objected(objections: Mapping[str, tuple[Objection, ...]]) -> Passed:
     return Passed(f"{lead}: {listed(texts, MOST_TOLD)}{more}", helps[:MOST_TOLD])
 
 
-def waits(shape: Shape, option: Option, hours: float, here: Option | None) -> Passed:
-    """It waits for room in a pool; `here` is the costlier option that has room now."""
-    where = f"{option.view.site.name}/{option.state.name}"
-    besides = f"; {here.view.site.name} has room but would cost more" if here else ""
-    return Passed(f"waits for {where}, about {span(hours)}: {lack(shape, option)}{besides}", (what_helps(shape, option),))
+@dataclass(frozen=True, slots=True)
+class Full:
+    """A pool that cannot start a job now: `fit` of its tasks fit, and `free` is what is free there by sums."""
+
+    site: str
+    pool: str
+    task: Resources
+    tasks: int
+    fit: int
+    free: Resources
+
+    @property
+    def lack(self) -> str:
+        """Why it cannot."""
+        if self.fit >= self.tasks:
+            return "its room is kept for an earlier job"
+        return f"{self.fit} of {self.tasks} tasks fit" if self.tasks > 1 else f"short of {self._short or self.task}"
+
+    @property
+    def help(self) -> str:
+        """What would let the job start there."""
+        if self.fit >= self.tasks:
+            return f"a shorter run time, or more room at {self.site}"
+        short = self._short
+        return f"{short} more at {self.site}" if short else f"{self.task} free on one node at {self.site}"
+
+    @property
+    def _short(self) -> str:
+        """What the pool lacks by its sums; empty when only its nodes are too broken up."""
+        short = (self.task * self.tasks).shortfall(self.free)
+        return str(short) if short != Resources() else ""
 
 
-def lack(shape: Shape, option: Option) -> str:
-    """Why a pool cannot start the job now."""
-    fit = option.state.fit(option.task)
-    if fit >= shape.tasks:
-        return "its room is kept for an earlier job"
-    return f"{fit} of {shape.tasks} tasks fit" if shape.tasks > 1 else f"short of {_short(shape, option) or option.task}"
-
-
-def what_helps(shape: Shape, option: Option) -> str:
-    """What would let a job start in a full pool."""
-    site = option.view.site.name
-    if option.state.fit(option.task) >= shape.tasks:
-        return f"a shorter run time, or more room at {site}"
-    short = _short(shape, option)
-    return f"{short} more at {site}" if short else f"{option.task} free on one node at {site}"
-
-
-def _short(shape: Shape, option: Option) -> str:
-    """What the pool lacks by its sums; empty when only its nodes are too broken up."""
-    short = (option.task * shape.tasks).shortfall(option.state.total)
-    return str(short) if short != Resources() else ""
+def waits(at: Full, hours: float, here: str) -> Passed:
+    """It waits for room in a pool; `here` is a costlier site that has room now, if one has."""
+    besides = f"; {here} has room but would cost more" if here else ""
+    return Passed(f"waits for {at.site}/{at.pool}, about {span(hours)}: {at.lack}{besides}", (at.help,))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+import numpy as np
 
 from broker.records import Booking
 from topology.dataset import DatasetId
@@ -15,36 +15,41 @@ LEAST_SHARE = 0.1
 """A transfer is booked only if this part of the narrowest link of its route is free."""
 
 
-@dataclass(frozen=True, slots=True)
 class Shares:
-    """Free Gbps by link name, until when a full link is taken, and the transfers under way by dataset and target."""
+    """Free Gbps by link and the transfers under way, while a plan is made. Changed only by that plan."""
 
-    free_gbps: Mapping[str, float]
-    busy_until: Mapping[str, float]
-    bookings: Mapping[tuple[DatasetId, str], Booking]
+    def __init__(self, topology: Topology, bookings: Iterable[Booking]) -> None:
+        self.index = {name: number for number, name in enumerate(topology.links)}
+        """Each link's place in `free`."""
+        self.free = np.array([*(link.bandwidth_gbps for link in topology.links.values()), np.inf])
+        """Gbps by link; one more at the end, infinite, stands where a route has no further link."""
+        self.busy_until: dict[str, float] = {}
+        """When the first of a link's transfers should be over."""
+        self.version = 0
+        """Grows with every transfer that is booked."""
+        self._bookings: dict[DatasetId, dict[str, Booking]] = {}
+        self.book(bookings)
 
-    @staticmethod
-    def of(topology: Topology, bookings: Iterable[Booking]) -> Shares:
-        """The shares left by `bookings`. A link is taken until the first of its transfers should be over."""
-        bookings = tuple(bookings)
-        free = {name: link.bandwidth_gbps for name, link in topology.links.items()}
-        ends: dict[str, list[float]] = defaultdict(list)
-        for booking in bookings:
-            for name in booking.links:
-                ends[name].append(expected_end(booking))
-                if name in free:
-                    free[name] = max(free[name] - booking.share_gbps, 0.0)
-        return Shares(free, {name: min(times) for name, times in ends.items()}, {(b.dataset, b.target): b for b in bookings})
-
-    def with_bookings(self, new: Iterable[Booking]) -> Shares:
-        """These shares less those of new transfers."""
-        free, busy, bookings = dict(self.free_gbps), dict(self.busy_until), dict(self.bookings)
+    def book(self, new: Iterable[Booking]) -> None:
+        """Their shares are taken."""
         for booking in new:
-            bookings[booking.dataset, booking.target] = booking
+            self._bookings.setdefault(booking.dataset, {})[booking.target] = booking
+            self.version += 1
             for name in booking.links:
-                free[name] = max(free[name] - booking.share_gbps, 0.0)
-                busy[name] = min(busy.get(name, expected_end(booking)), expected_end(booking))
-        return Shares(free, busy, bookings)
+                end = expected_end(booking)
+                self.busy_until[name] = min(self.busy_until.get(name, end), end)
+                place = self.index.get(name)
+                if place is not None:
+                    self.free[place] = max(self.free[place] - booking.share_gbps, 0.0)
+
+    def coming(self, dataset: DatasetId) -> Mapping[str, Booking]:
+        """The transfers of a dataset that are under way, by target."""
+        return self._bookings.get(dataset, {})
+
+    @property
+    def free_gbps(self) -> dict[str, float]:
+        """The same by name."""
+        return {name: float(self.free[number]) for name, number in self.index.items()}
 
 
 def expected_end(booking: Booking) -> float:

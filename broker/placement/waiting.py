@@ -3,36 +3,35 @@ there would cost as much as the next."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from broker.placement.judge import Option
+import numpy as np
+
+from broker.placement.pools import Floats, Places
+
+LEAST_EACH = 1e-9
+"""What a waiting job adds at the least, so that nothing is filled for ever."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
-    """An option without room: the hours until there is some, its weighed cost with them, and what one waiting job adds to it
-    for the next."""
+class Waits:
+    """Options without room, by rising `total`: their weighed cost with the hours until there is some, and what one waiting job
+    adds to it for the next."""
 
-    option: Option
-    hours: float
-    total: float
-    each: float
+    options: Places
+    hours: Floats
+    totals: Floats
+    each: Floats
 
-
-def absorbed(waiting: Sequence[Wait], jobs: int, cap: float) -> list[float]:
-    """How many of `jobs` wait at each, by rising `total`, such that none costs more than `cap`; at most `jobs` together."""
-    level, slope, left = -math.inf, 0.0, float(jobs)
-    for wait in waiting:
-        reach = min(wait.total, cap)
-        if slope and slope * (reach - level) >= left:
-            break
-        left -= slope * (reach - level) if slope else 0.0
-        level = reach
-        if wait.total >= cap:
-            break
-        slope += 1 / max(wait.each, 1e-9)
-    if slope:
-        level = min(level + left / slope, cap)
-    return [max(level - wait.total, 0.0) / max(wait.each, 1e-9) for wait in waiting]
+    def absorbed(self, jobs: int, cap: float) -> Floats:
+        """How many of `jobs` wait at each, such that none costs more than `cap`; at most `jobs` together."""
+        totals, rates = self.totals, 1 / np.maximum(self.each, LEAST_EACH)
+        below = int(np.searchsorted(totals, cap))
+        if not below:
+            return np.zeros(len(totals))
+        slopes = np.cumsum(rates[:below])
+        filled = slopes * totals[:below] - np.cumsum(rates[:below] * totals[:below])
+        last = int(np.searchsorted(filled, jobs, "right")) - 1
+        last = max(last, 0)
+        level = min(float(totals[last] + (jobs - filled[last]) / slopes[last]), cap)
+        return np.maximum(level - totals, 0.0) * rates

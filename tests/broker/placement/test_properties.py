@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from broker.jobs.model import Weights
 from broker.placement.assign import plan
+from broker.placement.memory import Memory
 from broker.placement.shares import Shares
 from broker.placement.view import Placement, PlanInput, SiteView
 from tests.broker.placement.worlds import a_link, a_shape, a_view, a_world, running, waiting
@@ -132,7 +133,7 @@ def test_booked_shares_never_exceed_a_link(world):
             booked[name] += booking.share_gbps
     assert all(share <= world.topology.links[name].bandwidth_gbps * (1 + 1e-9) for name, share in booked.items())
     assert len({(booking.dataset, booking.target) for booking in made.bookings}) == len(made.bookings)
-    assert all(free >= 0 for free in Shares.of(world.topology, made.bookings).free_gbps.values())
+    assert all(free >= 0 for free in Shares(world.topology, made.bookings).free_gbps.values())
 
 
 @given(worlds())
@@ -173,3 +174,14 @@ def awaited_site(passed):
     """The site in `waits for osl/cpu, about ...`."""
     found = re.match("waits for ([a-z]+)/", passed.reason)
     return found and found[1]
+
+
+@given(st.lists(worlds(), min_size=1, max_size=4))
+@settings(max_examples=150, deadline=None)
+def test_what_is_remembered_of_earlier_plans_changes_nothing(found):
+    memory = Memory()
+    for step, world in enumerate(found):
+        later = replace(world, now=world.now + step * 1800)
+        again = replace(later, sites=found[0].sites)
+        assert plan(again, memory=memory) == plan(again)
+        assert plan(later, memory=memory) == plan(later)
