@@ -83,7 +83,7 @@ class Resources:
 
 def _quotient(have: float, each: float) -> int:
     """How many times `each` is in `have`; of next to nothing, as of nothing."""
-    return int(min((have + EPSILON) // each, MOST_TIMES)) if each > EPSILON else MOST_TIMES
+    return int(min((have + EPSILON) / each, MOST_TIMES)) if each > EPSILON else MOST_TIMES
 
 
 def _lack(want: float, have: float) -> float:

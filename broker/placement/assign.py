@@ -71,7 +71,8 @@ class Assignment:
         self._given = given
         self.pools, self.judge, self._routes = memory.begin(given)
         self.shares = Shares(given.topology, given.bookings)
-        self._classes: dict[Shape, _Class] = {}
+        self._classes: dict[int, _Class] = {}
+        """By the identity of what was queued: to hash a shape costs more than all else in a turn."""
         self._placements: list[Placement] = []
         self._passed: dict[Shape, Passed] = {}
         self._placed = 0
@@ -152,11 +153,11 @@ class Assignment:
 
     def _class(self, queued: QueuedClass) -> _Class:
         """A class with its choices, renewed when a booking has changed what its transfers would take."""
-        found = self._classes.get(queued.shape)
+        found = self._classes.get(id(queued))
         if found is None:
             waited = max(self._given.now - queued.created[0], 0.0) / 3600
             found = _Class(self.choices(queued.shape, waited), queued.count, len(queued.created))
-            self._classes[queued.shape] = found
+            self._classes[id(queued)] = found
         elif found.choices.stagings and found.choices.links_version != self.shares.version:
             found.choices = self.choices(queued.shape, found.choices.waited_hours)
         return found
@@ -193,7 +194,7 @@ class Assignment:
             return 0
         options, chosen = choices.options, choices.chosen
         task, place, busy_hours = options.tasks[chosen], int(options.places[chosen]), float(choices.busy_hours[chosen])
-        return min(most, choices.left, self.pools.capacity(task, choices.shape.tasks, place, busy_hours))
+        return self.pools.capacity(task, choices.shape.tasks, place, busy_hours, min(most, choices.left))
 
     def _hand_ahead(self, of_class: _Class, waits: Waits, jobs: Floats, most: int) -> int:
         """Place up to `most` of those that would wait at the first site whose own queue takes some; 0 where none does."""

@@ -27,7 +27,9 @@ MakeOrder = Callable[[Sequence[QueuedClass]], Order]
 
 
 AGE_STEP_S = 5.0
-"""Ages are compared in steps: within one, jobs go class by class, so that equal ones are placed together."""
+AGE_STEPS = 32
+"""Ages are compared in steps: within one, jobs go class by class, so that equal ones are placed together. A step is so many
+seconds, or this part of the time between the oldest job and the newest where that is longer."""
 
 
 class ByPriorityAndAge:
@@ -36,7 +38,10 @@ class ByPriorityAndAge:
 
     def __init__(self, classes: Sequence[QueuedClass]) -> None:
         self._classes = sorted((c for c in classes if c.created), key=_rank)
-        self._heap = [(-c.shape.priority, c.created[0] // AGE_STEP_S, i, 0) for i, c in enumerate(self._classes)]
+        oldest = min((c.created[0] for c in self._classes), default=0.0)
+        newest = max((c.created[-1] for c in self._classes), default=0.0)
+        self._step_s = max(AGE_STEP_S, (newest - oldest) / AGE_STEPS)
+        self._heap = [(-c.shape.priority, c.created[0] // self._step_s, i, 0) for i, c in enumerate(self._classes)]
 
     def turn(self) -> tuple[QueuedClass, int] | None:
         """As `Order.turn`."""
@@ -48,7 +53,7 @@ class ByPriorityAndAge:
         if rival is None or rival[0] != priority:
             return self._classes[index], len(created) - position
         before = rival[1] + 1 if index < rival[2] else rival[1]
-        return self._classes[index], max(bisect_left(created, before * AGE_STEP_S, position) - position, 1)
+        return self._classes[index], max(bisect_left(created, before * self._step_s, position) - position, 1)
 
     def took(self, count: int) -> None:
         """As `Order.took`."""
@@ -56,7 +61,7 @@ class ByPriorityAndAge:
         created = self._classes[index].created
         position += count
         if position < len(created):
-            heapq.heapreplace(self._heap, (priority, created[position] // AGE_STEP_S, index, position))
+            heapq.heapreplace(self._heap, (priority, created[position] // self._step_s, index, position))
         else:
             heapq.heappop(self._heap)
 

@@ -141,17 +141,16 @@ class Pools:
         jobs = self._fit[rows, places] // self._needs.tasks[rows]
         kept = np.flatnonzero((busy_hours > self._promised[places]) & (jobs > 0))
         if kept.size:
-            spare, wholes = self._spare[places[kept]], self._needs.wholes[rows[kept]]
-            jobs[kept] = np.minimum(jobs[kept], _times_in(spare, wholes))
+            wholes = _divisor(self._needs.wholes[rows[kept]])
+            jobs[kept] = np.minimum(jobs[kept], _times_in(self._spare[places[kept]], wholes))
         return jobs
 
-    def capacity(self, task: Resources, tasks: int, place: int, busy_hours: float) -> int:
-        """The same for one pool, without a look at any other."""
-        jobs = self._columns[place].room.fit(task) // tasks
+    def capacity(self, task: Resources, tasks: int, place: int, busy_hours: float, most: int) -> int:
+        """The same for one pool, up to `most`, without a look at any other."""
+        jobs = self._columns[place].room.fit(task, tasks * most) // tasks
         if not jobs or busy_hours <= self._promised[place]:
             return jobs
-        whole = self.vector(task * tasks)
-        return min(jobs, int(_times_in(self._spare[place], np.where(whole > EPSILON, whole, NEXT_TO_NOTHING))))
+        return min(jobs, int(_times_in(self._spare[place], _divisor(self.vector(task * tasks)))))
 
     def wait_hours(self, rows: Places, places: Places, run_hours: Floats, waited_hours: float) -> Floats:
         """How long jobs that do not fit now would wait: until our own attempts have given enough back, after what waits there
@@ -279,8 +278,7 @@ class Pools:
 
     def _fill(self, place: int, rows: slice) -> None:
         column, needs = self._columns[place], self._needs
-        each = np.minimum(((column.nodes + EPSILON) // needs.divisors[rows, None]).min(axis=2), MOST_TIMES)
-        self._fit[rows, place] = each @ column.counts
+        self._fit[rows, place] = _times_in(column.nodes, needs.divisors[rows, None]) @ column.counts
         wholes = needs.wholes[rows]
         short = wholes - (column.total + EPSILON)
         index = np.zeros(len(short), dtype=np.intp)
@@ -304,7 +302,7 @@ class _Needs:
         if self._count == len(self._tasks):
             self._divisors, self._wholes = (np.concatenate([m, np.zeros_like(m)]) for m in (self._divisors, self._wholes))
             self._tasks = np.concatenate([self._tasks, np.zeros_like(self._tasks)])
-        self._divisors[self._count] = np.where(task > EPSILON, task, NEXT_TO_NOTHING)
+        self._divisors[self._count] = _divisor(task)
         self._wholes[self._count] = task * tasks
         self._tasks[self._count] = tasks
         self._count += 1
@@ -342,10 +340,15 @@ def _total(column: _Column) -> Floats:
     return total
 
 
+def _divisor(need: Floats) -> Floats:
+    """A need with next to nothing where there is none."""
+    return np.where(need > EPSILON, need, NEXT_TO_NOTHING)
+
+
 def _times_in(have: Floats, need: Floats) -> Any:
-    """How many times a need, or each of several, fits what there is."""
-    whole = np.where(need > EPSILON, need, NEXT_TO_NOTHING)
-    return np.clip(((have + EPSILON) // whole).min(axis=-1), 0, MOST_TIMES)
+    """As `Resources.times_in`, to the last bit, for each of several needs, none of them 0, and amounts."""
+    times = (have + EPSILON) / need
+    return np.clip(np.trunc(times.min(axis=-1)), 0, MOST_TIMES)
 
 
 def _after(room: Room, held: Iterable[Held]) -> Room:

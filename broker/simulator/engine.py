@@ -262,7 +262,7 @@ class _Simulation:
         self._is_stale = True
 
     def _bill(self, job: _Job, at: _Site, hours: float) -> None:
-        """Money and carbon, by the formulas of `broker/placement/costs.py`."""
+        """Money and carbon, by the formulas of `broker/placement/judge.py`."""
         assert job.stay is not None
         whole, price, power = job.stay.task * job.stay.tasks, at.site.price, at.pools[job.pool].pool.power
         gpu_price = sum(count * price.gpu_hour.get(kind, 0.0) for kind, count in whole.gpus)
