@@ -70,7 +70,7 @@ class Assignment:
     def __init__(self, given: PlanInput, memory: Memory) -> None:
         self._given = given
         self.pools, self.judge, self._routes = memory.begin(given)
-        self.shares = Shares(given.topology, given.bookings)
+        self.shares = Shares(self._routes.links, given.bookings)
         self._classes: dict[int, _Class] = {}
         """By the identity of what was queued: to hash a shape costs more than all else in a turn."""
         self._placements: list[Placement] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,8 @@ class _Column:
     observed: Room = Room()
     """What is free as the plan begins."""
     most_ahead: Resources = Resources()
+    packed: list[tuple[Resources, int, Room]] = field(default_factory=list)
+    """How `observed` came about: tasks of each size, the largest first, and what they left."""
     room: Room = Room()
     ahead: Resources = Resources()
 
@@ -231,8 +233,8 @@ class Pools:
         most_ahead = _most_ahead(column.pool, usable, held, view.site.queue_ahead) if view.site.queue_ahead else Resources()
         if (usable, held, most_ahead) == (column.usable, column.held, column.most_ahead):
             return
+        column.observed = _after(column, usable, held)
         column.usable, column.held, column.most_ahead = usable, held, most_ahead
-        column.observed = _after(usable, held)
         column.whole = np.maximum(self.vector(usable.total), NEXT_TO_NOTHING)
         self.has_ahead[place] = most_ahead != Resources()
         self._expect(column)
@@ -351,14 +353,25 @@ def _times_in(have: Floats, need: Floats) -> Any:
     return np.clip(np.trunc(times.min(axis=-1)), 0, MOST_TIMES)
 
 
-def _after(room: Room, held: Iterable[Held]) -> Room:
+def _after(column: _Column, usable: Room, held: Iterable[Held]) -> Room:
     """The room once all that is held is off, the largest tasks first. Where others took what was promised, nothing is left
-    of it: as much as fits is taken."""
-    for group in sorted(held, key=lambda h: (h.task.gpu_count, h.task.cpus, h.task.memory_gib), reverse=True):
+    of it: as much as fits is taken. Begins where it first differs from the last time."""
+    known = column.packed if usable == column.usable else []
+    column.packed, room = [], usable
+    for number, group in enumerate(sorted(held, key=_largest_first)):
         tasks = group.tasks * len(group.ends)
-        taken = room.take(group.task, tasks)
-        room = (room.take(group.task, min(tasks, room.fit(group.task))) or room) if taken is None else taken
+        if number < len(known) and known[number][:2] == (group.task, tasks):
+            room = known[number][2]
+        else:
+            known = []
+            taken = room.take(group.task, tasks)
+            room = (room.take(group.task, min(tasks, room.fit(group.task))) or room) if taken is None else taken
+        column.packed.append((group.task, tasks, room))
     return room
+
+
+def _largest_first(held: Held) -> tuple[float, float, float]:
+    return (-held.task.gpu_count, -held.task.cpus, -held.task.memory_gib)
 
 
 def _most_ahead(pool: Pool, usable: Room, held: tuple[Held, ...], share: float) -> Resources:

@@ -15,14 +15,22 @@ LEAST_SHARE = 0.1
 """A transfer is booked only if this part of the narrowest link of its route is free."""
 
 
-class Shares:
-    """Free Gbps by link and the transfers under way, while a plan is made. Changed only by that plan."""
+class Links:
+    """The links of a topology by number. One more at the end, infinitely wide, stands where a route has no further link."""
 
-    def __init__(self, topology: Topology, bookings: Iterable[Booking]) -> None:
-        self.index = {name: number for number, name in enumerate(topology.links)}
-        """Each link's place in `free`."""
-        self.free = np.array([*(link.bandwidth_gbps for link in topology.links.values()), np.inf])
-        """Gbps by link; one more at the end, infinite, stands where a route has no further link."""
+    def __init__(self, topology: Topology) -> None:
+        self.names = tuple(topology.links)
+        self.index = {name: number for number, name in enumerate(self.names)}
+        self.gbps = np.array([*(link.bandwidth_gbps for link in topology.links.values()), np.inf])
+
+
+class Shares:
+    """What is free, and the transfers under way, while a plan is made. Changed only by that plan."""
+
+    def __init__(self, links: Links, bookings: Iterable[Booking]) -> None:
+        self.links = links
+        self.free = links.gbps.copy()
+        """Gbps by the link's number."""
         self.busy_until: dict[str, float] = {}
         """When the first of a link's transfers should be over."""
         self.version = 0
@@ -38,7 +46,7 @@ class Shares:
             for name in booking.links:
                 end = expected_end(booking)
                 self.busy_until[name] = min(self.busy_until.get(name, end), end)
-                place = self.index.get(name)
+                place = self.links.index.get(name)
                 if place is not None:
                     self.free[place] = max(self.free[place] - booking.share_gbps, 0.0)
 
@@ -49,7 +57,7 @@ class Shares:
     @property
     def free_gbps(self) -> dict[str, float]:
         """The same by name."""
-        return {name: float(self.free[number]) for name, number in self.index.items()}
+        return {name: float(self.free[number]) for name, number in self.links.index.items()}
 
 
 def expected_end(booking: Booking) -> float:

@@ -89,7 +89,7 @@ class Stagings:
         missing = [dataset for dataset in shape.inputs if not topology.replica(dataset, site)]
         shared = [booking for dataset in missing if (booking := self._shares.coming(dataset).get(site))]
         new = []
-        names = list(self._shares.index)
+        names = self._shares.links.names
         for each in self._inputs:
             if each.is_absent[place]:
                 links = tuple(names[link] for link in each.best.links[place] if 0 <= link < len(names))
@@ -130,6 +130,6 @@ def _against(dataset: DatasetId, site: str, topology: Topology, shares: Shares, 
     empty = cheapest_transfer(topology, dataset, site)
     if empty is None:
         return Objection(Kind.NO_SOURCE, f"no route brings {dataset} here", f"links to {site} from {' or '.join(sources)}")
-    link = min((link.name for link in empty.route.links), key=lambda name: shares.free[shares.index[name]])
+    link = min((link.name for link in empty.route.links), key=lambda name: shares.free[shares.links.index[name]])
     until = max(shares.busy_until.get(link, now) - now, 0.0) / 3600
     return Objection(Kind.LINK_BUSY, f"link {link} is booked for about {span(until)} more", f"more bandwidth on link {link}")

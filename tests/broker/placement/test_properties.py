@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from broker.jobs.model import Weights
 from broker.placement.assign import plan
 from broker.placement.memory import Memory
-from broker.placement.shares import Shares
+from broker.placement.shares import Links, Shares
 from broker.placement.view import Placement, PlanInput, SiteView
 from tests.broker.placement.worlds import a_link, a_shape, a_view, a_world, running, waiting
 from topology.room import Room
@@ -133,7 +133,7 @@ def test_booked_shares_never_exceed_a_link(world):
             booked[name] += booking.share_gbps
     assert all(share <= world.topology.links[name].bandwidth_gbps * (1 + 1e-9) for name, share in booked.items())
     assert len({(booking.dataset, booking.target) for booking in made.bookings}) == len(made.bookings)
-    assert all(free >= 0 for free in Shares(world.topology, made.bookings).free_gbps.values())
+    assert all(free >= 0 for free in Shares(Links(world.topology), made.bookings).free_gbps.values())
 
 
 @given(worlds())
