@@ -15,10 +15,11 @@ import numpy as np
 
 from broker.jobs.model import Choice, Decision, Shape
 from broker.placement import reasons
+from broker.placement.fair import ByFairShare
 from broker.placement.filters import Objection
 from broker.placement.judge import Options
 from broker.placement.memory import Memory
-from broker.placement.order import ByPriorityAndAge, MakeOrder
+from broker.placement.order import MakeOrder
 from broker.placement.pools import Floats
 from broker.placement.shares import Shares
 from broker.placement.staging import NOTHING_MISSING, Staging, Stagings
@@ -58,7 +59,7 @@ class _Class:
     shown: int
 
 
-def plan(given: PlanInput, make_order: MakeOrder = ByPriorityAndAge, memory: Memory | None = None) -> Plan:
+def plan(given: PlanInput, make_order: MakeOrder = ByFairShare, memory: Memory | None = None) -> Plan:
     """Placements, bookings and reasons for one queue at one moment. The same input always gives the same plan, whatever `memory`
     keeps from earlier ones."""
     return Assignment(given, memory or Memory()).run(make_order)
@@ -80,7 +81,7 @@ class Assignment:
 
     def run(self, make_order: MakeOrder) -> Plan:
         """Turn by turn until the order ends, or a limit is met."""
-        order = make_order(self._given.classes)
+        order = make_order(self._given)
         is_cut = False
         while not is_cut and (turn := order.turn()):
             queued, in_a_row = turn

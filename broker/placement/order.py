@@ -1,13 +1,13 @@
-"""Whose job is next. Any class with these three methods can replace `ByPriorityAndAge`."""
+"""Whose job is next. Any class with these three methods can stand in for another."""
 
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from broker.placement.view import QueuedClass
+from broker.placement.view import PlanInput, QueuedClass
 
 
 class Order(Protocol):
@@ -23,51 +23,84 @@ class Order(Protocol):
         """No more of this class in this plan."""
 
 
-MakeOrder = Callable[[Sequence[QueuedClass]], Order]
+MakeOrder = Callable[[PlanInput], Order]
 
 
 AGE_STEP_S = 5.0
 AGE_STEPS = 32
 """Ages are compared in steps: within one, jobs go class by class, so that equal ones are placed together. A step is so many
 seconds, or this part of the time between the oldest job and the newest where that is longer."""
+NEAR_S = 600.0
+"""A deadline is near once a job must start within so many seconds, or within its run time where that is longer."""
+
+Key = tuple[int, int, float]
+"""Smaller is sooner: by priority, then whether its deadline is near, then by that deadline or by age."""
 
 
 class ByPriorityAndAge:
-    """Higher priority first, then the older job. Classes are merged lazily, so that a turn costs the number of classes only
-    by its logarithm."""
+    """Higher priority first; then those whose deadline is near, the earliest first; then the older job. Classes are merged
+    lazily, so that a turn costs the number of classes only by its logarithm."""
 
-    def __init__(self, classes: Sequence[QueuedClass]) -> None:
+    def __init__(self, classes: Sequence[QueuedClass], now: float) -> None:
+        self._now = now
         self._classes = sorted((c for c in classes if c.created), key=_rank)
         oldest = min((c.created[0] for c in self._classes), default=0.0)
         newest = max((c.created[-1] for c in self._classes), default=0.0)
         self._step_s = max(AGE_STEP_S, (newest - oldest) / AGE_STEPS)
-        self._heap = [(-c.shape.priority, c.created[0] // self._step_s, i, 0) for i, c in enumerate(self._classes)]
+        self._heap = [(self._key(queued, 0), index, 0) for index, queued in enumerate(self._classes)]
+        heapq.heapify(self._heap)
 
     def turn(self) -> tuple[QueuedClass, int] | None:
         """As `Order.turn`."""
         if not self._heap:
             return None
-        priority, _, index, position = self._heap[0]
-        created = self._classes[index].created
+        (priority, is_later, _), index, position = self._heap[0]
+        queued = self._classes[index]
+        created, last = queued.created, len(queued.created)
+        if not is_later:
+            last = bisect_right(created, self._now + _near_s(queued) - _start_by_s(queued), position)
         rival = min(self._heap[1:3], default=None)
-        if rival is None or rival[0] != priority:
-            return self._classes[index], len(created) - position
-        before = rival[1] + 1 if index < rival[2] else rival[1]
-        return self._classes[index], max(bisect_left(created, before * self._step_s, position) - position, 1)
+        if rival is None or rival[0][:2] != (priority, is_later):
+            return queued, max(last - position, 1)
+        if is_later:
+            before = (rival[0][2] + 1 if index < rival[1] else rival[0][2]) * self._step_s
+        else:
+            before = rival[0][2] - (queued.shape.deadline_s or 0.0)
+        return queued, max(bisect_left(created, before, position, last) - position, 1)
 
     def took(self, count: int) -> None:
         """As `Order.took`."""
-        priority, _, index, position = self._heap[0]
-        created = self._classes[index].created
+        _, index, position = self._heap[0]
+        queued = self._classes[index]
         position += count
-        if position < len(created):
-            heapq.heapreplace(self._heap, (priority, created[position] // self._step_s, index, position))
+        if position < len(queued.created):
+            heapq.heapreplace(self._heap, (self._key(queued, position), index, position))
         else:
             heapq.heappop(self._heap)
 
     def drop(self) -> None:
         """As `Order.drop`."""
         heapq.heappop(self._heap)
+
+    def _key(self, queued: QueuedClass, position: int) -> Key:
+        shape, created = queued.shape, queued.created[position]
+        if shape.deadline_s is not None and created + _start_by_s(queued) <= self._now + _near_s(queued):
+            return (-shape.priority, 0, created + shape.deadline_s)
+        return (-shape.priority, 1, created // self._step_s)
+
+
+def in_one_queue(given: PlanInput) -> Order:
+    """All tenants' jobs by priority and age."""
+    return ByPriorityAndAge(given.classes, given.now)
+
+
+def _start_by_s(queued: QueuedClass) -> float:
+    """How long after its creation a job must start, on a pool of speed 1, to meet its deadline."""
+    return (queued.shape.deadline_s or 0.0) - queued.shape.run_time_s
+
+
+def _near_s(queued: QueuedClass) -> float:
+    return max(NEAR_S, queued.shape.run_time_s)
 
 
 def _rank(queued: QueuedClass) -> tuple[int, float, str]:

@@ -55,6 +55,18 @@ class SiteView:
 
 
 @dataclass(frozen=True, slots=True)
+class TenantView:
+    """A tenant: its place in the tree, and what it uses. `holds` is what its attempts hold now, at all sites; `past` the parts of
+    the federation's cpus, memory and GPUs that it has held of late, fading with time. Without a parent it stands at the top."""
+
+    name: str
+    parent: str = ""
+    weight: float = 1.0
+    holds: Resources = Resources()
+    past: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
 class PlanInput:
     """The world at one moment. `most` bounds how many jobs one plan places, so that news need not wait long for the next."""
 
@@ -63,6 +75,7 @@ class PlanInput:
     sites: tuple[SiteView, ...]
     classes: tuple[QueuedClass, ...] = ()
     bookings: tuple[Booking, ...] = ()
+    tenants: tuple[TenantView, ...] = ()
     most: int = 4000
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from broker.jobs.model import GpuRequest, Shape, SiteRules, TaskResources, Weights
-from broker.placement.view import Held, PlanInput, QueuedClass, SiteView
+from broker.placement.view import Held, PlanInput, QueuedClass, SiteView, TenantView
 from broker.records import Booking, Health
 from topology.dataset import Dataset, DatasetId, Replica
 from topology.graph import Topology
@@ -38,10 +38,12 @@ def a_shape(
     objective: Weights = FASTEST,
     refused_by: tuple[str, ...] = (),
     needs: tuple[str, ...] = (),
+    tenant: str = "default",
+    deadline_s: float | None = None,
     **rules: Any,
 ) -> Shape:
     return Shape(
-        tenant="default",
+        tenant=tenant,
         tasks=tasks,
         resources=TaskResources(cpus, memory_gib, GpuRequest(gpus, gpu_types)),
         inputs=tuple(a_dataset(name) for name in inputs),
@@ -52,6 +54,7 @@ def a_shape(
         max_wait_s=None,
         refused_by=refused_by,
         needs=needs,
+        deadline_s=deadline_s,
     )
 
 
@@ -94,6 +97,7 @@ def a_world(
     sizes: Mapping[str, float | None] | None = None,
     links: Iterable[Link] = (),
     bookings: tuple[Booking, ...] = (),
+    tenants: tuple[TenantView, ...] = (),
     most: int = 4000,
 ) -> PlanInput:
     """`at` says at which sites (in one word) each dataset is; `sizes` its GiB, 3600 unless told; None: not measured."""
@@ -102,7 +106,7 @@ def a_world(
     datasets = [Dataset(a_dataset(name), None if gib[name] is None else int(gib[name] * GIB)) for name in at]
     replicas = [Replica(a_dataset(name), site, name) for name, sites in at.items() for site in sites.split()]
     topology = Topology.of([view.site for view in views], links, datasets, replicas)
-    return PlanInput(NOW, topology, views, tuple(classes), bookings, most)
+    return PlanInput(NOW, topology, views, tuple(classes), bookings, tenants, most)
 
 
 def a_link(source: str, target: str, gib_per_second: float = 1.0, price: float = 0.0) -> Link:
