@@ -130,6 +130,8 @@ class Settings(BaseModel):
     """Traces for OpenTelemetry; wants the extra `otel`. The same for all brokers of a federation, since any may lead."""
     lease_ttl_s: float = Field(default=3.0, ge=2.0)
     plan_interval_s: float = Field(default=1.0, gt=0)
+    share_half_life_hours: float = Field(default=24.0, gt=0)
+    """What a tenant held counts half as much towards its fair share after so long."""
     observe_interval_s: float = Field(default=0.5, gt=0)
     call_timeout_s: float = Field(default=30.0, gt=0)
     """The most a call to a site may take; a shorter lease shortens it."""

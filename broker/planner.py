@@ -22,6 +22,7 @@ from broker.store import keys as kinds
 from broker.store.base import Conflict, Expect, Saved, StoreUnavailable
 from broker.store.ledger import Draft, Erase, Save
 from broker.tracing.tracer import Span
+from broker.usage import Usage
 from broker.world import Job, World
 from topology.site import Admission
 
@@ -66,7 +67,7 @@ class Planner:
         """Faults of the last plan: each is logged and counted when it comes, not every turn."""
         self._context = context
         self._runner = runner
-        self.snapshots = Snapshots(context.world)
+        self.snapshots = Snapshots(context.world, Usage(context.world, context.settings.share_half_life_hours))
 
     async def run(self, right: Right) -> None:
         """Take turns for ever: on news, and at least every `plan_interval_s`. Raises Fenced when leadership is lost."""

@@ -104,6 +104,10 @@ class Tenant:
     name: str
     max_pending: int = 10_000
     max_requests_per_second: float | None = None
+    parent: str | None = None
+    """The tenant that it is a part of, and shares with its siblings what falls to."""
+    weight: float = 1.0
+    """How much falls to it beside its siblings."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from adapters.kinds import takes
 from broker.jobs.model import Attempt, JobState, Phase, Shape
 from broker.placement.view import Held, PlanInput, QueuedClass, SiteView
 from broker.records import Booking, SiteStatus
+from broker.usage import Usage
 from broker.world import Job, World
 from topology.dataset import DatasetId
 from topology.graph import Topology
@@ -29,8 +30,9 @@ HOLDING = (Phase.STAGING, Phase.PLACED, Phase.QUEUED, Phase.RUNNING)
 
 @dataclass(frozen=True, slots=True)
 class _Size:
-    """What equal attempts take where."""
+    """What equal attempts of one tenant take where."""
 
+    tenant: str
     pool: str
     task: Resources
     tasks: int
@@ -50,10 +52,13 @@ class Snapshots:
     """Takes snapshots. Keeps what it worked out of each job at a site, so that only what changed costs more than a look."""
 
     world: World
+    usage: Usage
     _known: dict[int, _Known] = field(default_factory=dict)
     _sizes: dict[_Size, _Size] = field(default_factory=dict)
     _graph: Topology | None = None
     _graph_of: tuple[object, ...] = ()
+    _holds: dict[str, Resources] = field(default_factory=dict)
+    """What each tenant's attempts hold, as of the last look at all sites."""
 
     def take(self, now: float) -> tuple[PlanInput, Mapping[Shape, Sequence[str]]]:
         """The input of a plan, and the ids behind the jobs that it shows, in the same order."""
@@ -62,7 +67,9 @@ class Snapshots:
         classes = tuple(QueuedClass(shape, created, len(queue[shape])) for shape, (created, _) in shown.items())
         ids = {shape: names for shape, (_, names) in shown.items()}
         inputs = {dataset for shape in shown for dataset in shape.inputs}
-        return PlanInput(now, self.topology(inputs), self.sites(), classes, self.bookings()), ids
+        sites = self.sites()
+        tenants = self.usage.tenants(now, self._holds)
+        return PlanInput(now, self.topology(inputs), sites, classes, self.bookings(), tenants), ids
 
     def why(self, shape: Shape, now: float) -> PlanInput:
         """The input that explains one shape."""
@@ -91,6 +98,7 @@ class Snapshots:
         at_sites = sum(self.world.count_at(name, *HOLDING) for name in self.world.sites)
         if len(self._known) > 2 * at_sites + MOST_KEPT:
             self._known.clear()
+        self._holds = {}
         return tuple(self._view(site) for _, site in sorted(self.world.sites.items()))
 
     def _view(self, site: Site) -> SiteView:
@@ -110,7 +118,12 @@ class Snapshots:
             if group is None:
                 group = ends[id(item.size)] = (item.size, [])
             group[1].append(item.end)
-        held = [Held(size.pool, size.task, size.tasks, tuple(of_size)) for size, of_size in ends.values()]
+        by_size: dict[tuple[str, Resources, int], list[float]] = {}
+        for size, of_size in ends.values():
+            by_size.setdefault((size.pool, size.task, size.tasks), []).extend(of_size)
+            total = size.task * (size.tasks * len(of_size))
+            self._holds[size.tenant] = self._holds.get(size.tenant, Resources()) + total
+        held = [Held(*size, tuple(of_size)) for size, of_size in by_size.items()]
         return (*held, *self._unresolved(site.name))
 
     def _unresolved(self, site: str) -> list[Held]:
@@ -141,4 +154,4 @@ def expected_end(state: JobState) -> float:
 
 def _size(job: Job, attempt: Attempt) -> _Size:
     tasks, resources = job.spec.pieces
-    return _Size(attempt.pool, resources.on(attempt.gpu_type), tasks)
+    return _Size(job.spec.tenant, attempt.pool, resources.on(attempt.gpu_type), tasks)

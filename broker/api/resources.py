@@ -132,6 +132,7 @@ async def put_tenant(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     tenant = tenant_of(await body_of_request(request, TenantBody))
     check_name(request, tenant.name)
+    _check_parent(services.context.world, tenant)
     _, revision = await _declare(request, _key(services, kinds.TENANTS, tenant.name), lambda _: tenant)
     return tagged(answer(_tenant_view(services, tenant)), revision)
 
@@ -316,6 +317,18 @@ def dataset_view(services: Services, dataset: Dataset) -> Shown:
 
 def _tenant_view(services: Services, tenant: Tenant) -> Shown:
     return {**body_of(tenant), "pending": services.context.world.pending_of(tenant.name)}
+
+
+def _check_parent(world: World, tenant: Tenant) -> None:
+    """Raise Invalid where the parent is unknown, or below the tenant itself."""
+    known = _tenants(world)
+    above = tenant.parent
+    if above is not None and above not in known:
+        raise Invalid(faults=[Fault("parent", f"no tenant is named {above}: apply it first")])
+    for _ in known:
+        if above == tenant.name:
+            raise Invalid(faults=[Fault("parent", f"{tenant.parent} is {tenant.name} itself or below it: a tree has no circles")])
+        above = known[above].parent if above and above in known else None
 
 
 def _tenants(world: World) -> Mapping[str, Tenant]:

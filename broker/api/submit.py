@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from http import HTTPStatus
+from itertools import islice
 from typing import Annotated, Any
 
 from aiohttp import web
@@ -23,7 +24,7 @@ from broker.documents.fields import Body
 from broker.documents.reading import check, load_json
 from broker.errors import Fault, Invalid
 from broker.jobs.model import DEFAULT_TENANT, JobSpec, JobState, Shape, Wish, shape_of
-from broker.placement.explain import can_ever_fit
+from broker.placement.explain import can_ever_fit, misses_deadline
 from broker.snapshot import as_declared
 from broker.submission import MOST_JOBS, NewJob, Request, known_tenant
 from broker.world import World
@@ -31,6 +32,8 @@ from topology.dataset import DatasetId
 
 routes = web.RouteTableDef()
 
+MOST_DEADLINES = 10
+"""Classes of jobs with a deadline that are looked at, of one request."""
 KEY = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -115,11 +118,15 @@ def _dataset(world: World, tenant: str, name: str, version: str | None) -> Datas
 
 
 def _warnings(services: Services, specs: Sequence[JobSpec]) -> list[str]:
-    """For each class of jobs that no registered site could run, even empty and open: what each site lacks."""
+    """For each class of jobs that no registered site could run, even empty and open: what each site lacks. Also of the first
+    classes with a deadline those that are not expected to meet it."""
     shapes: dict[Shape, None] = dict.fromkeys(shape_of(spec, JobState("")) for spec in specs)
     views = [as_declared(site) for site in services.context.world.sites.values()]
     found = [against for shape in shapes if (against := can_ever_fit(shape, views))]
-    return [f"no registered site can ever run it: {'; '.join(against)}" for against in found]
+    now, snapshots = services.context.clock.now(), services.planner.snapshots
+    hurried = islice((shape for shape in shapes if shape.deadline_s is not None), MOST_DEADLINES)
+    late = [warning for shape in hurried if (warning := misses_deadline(shape, snapshots.why(shape, now)))]
+    return [*(f"no registered site can ever run it: {'; '.join(against)}" for against in found), *late]
 
 
 def _brief(services: Services, wish: Wish) -> dict[str, object]:

@@ -42,7 +42,10 @@ def check_dataset_unused(world: World, dataset: DatasetId) -> None:
 
 
 def check_tenant_unused(world: World, tenant: str) -> None:
-    """Raise InConflict while a tenant has jobs or datasets."""
+    """Raise InConflict while a tenant has tenants below it, jobs or datasets."""
+    children = [child.name for child in world.tenants.values() if child.parent == tenant]
+    if children:
+        raise InConflict(f"tenant {tenant} is the parent of {_named(children)}: give them another first")
     if tenant == DEFAULT_TENANT:
         return
     jobs = list(world.sorts.get(("tenant", tenant), ()))

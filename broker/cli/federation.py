@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +20,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "sites": ("name", "region", "kind", "health", "admission", "jobs", "reason"),
     "links": ("name", "bandwidth_gbps", "measured_gbps", "latency_ms", "price_per_gib"),
     "datasets": ("tenant", "name", "version", "size_bytes", "sites"),
-    "tenants": ("name", "max_pending", "pending"),
+    "tenants": ("name", "parent", "weight", "max_pending", "pending"),
     "jobs": ("id", "name", "tenant", "phase", "site", "attempt", "reason"),
 }
 """What can be shown, and the columns of its table."""
@@ -64,7 +64,8 @@ def apply(
 
         items: list[Json] = []
         for stage in ORDER:
-            items += await asyncio.gather(*(one(*each) for each in documents if each[0] == stage))
+            for layer in _layers([each for each in documents if each[0] == stage]):
+                items += await asyncio.gather(*(one(*each) for each in layer))
         return {"items": items, "next": None}
 
     show(session.run(put), output, _print_applied)
@@ -153,6 +154,16 @@ def _documents(text: str) -> list[tuple[str, str, Json]]:
     if not found:
         raise Invalid(faults=[Fault("document", "there is none: begin with `kind: Site`, or another kind")])
     return found
+
+
+def _layers(documents: Sequence[tuple[str, str, Json]]) -> Iterator[list[tuple[str, str, Json]]]:
+    """What may be applied together: a tenant comes after its parent, where both are there."""
+    left = list(documents)
+    while left:
+        names = {name for _, name, _ in left}
+        free = [each for each in left if each[2].get("parent") not in names - {each[1]}] or left
+        yield free
+        left = [each for each in left if each not in free]
 
 
 def kind_of(given: str) -> str:

@@ -150,3 +150,5 @@ class TenantBody(Body):
     name: Name = Field(examples=["vision"])
     max_pending: Annotated[int, Field(ge=1, le=100_000_000)] = 10_000
     max_requests_per_second: Annotated[float, Field(ge=0.001, le=1e6)] | None = None
+    parent: Name | None = Field(default=None, examples=["research"])
+    weight: Annotated[float, Field(ge=0.001, le=1e6)] = 1.0

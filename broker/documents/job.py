@@ -182,6 +182,7 @@ class JobBody(Body):
     workdir: Annotated[str, AfterValidator(_reference)] | None = None
     objective: Annotated[WeightsBody, BeforeValidator(_weights)] = WeightsBody(hours=1.0)
     max_wait: Duration | None = None
+    deadline: Duration | None = None
     sites: SitesBody = SitesBody()
     retry: RetryBody = RetryBody()
     priority: Annotated[int, Field(ge=0, le=1_000_000)] = 50

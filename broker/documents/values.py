@@ -61,7 +61,7 @@ def dataset_of(body: DatasetBody, now: float) -> tuple[Dataset, tuple[Replica, .
 
 def tenant_of(body: TenantBody) -> Tenant:
     """The tenant that a body declares."""
-    return Tenant(body.name, body.max_pending, body.max_requests_per_second)
+    return Tenant(body.name, body.max_pending, body.max_requests_per_second, body.parent, body.weight)
 
 
 def job_of(body: JobBody, resolve: Resolve) -> tuple[str, JobSpec]:
@@ -80,6 +80,7 @@ def job_of(body: JobBody, resolve: Resolve) -> tuple[str, JobSpec]:
         walltime_s=body.walltime,
         objective=Weights(weights.hours, weights.money, weights.carbon_kg),
         max_wait_s=body.max_wait,
+        deadline_s=body.deadline,
         sites=SiteRules(
             regions=tuple(body.sites.require.region),
             names=tuple(body.sites.require.site),
@@ -132,7 +133,7 @@ def body_of(value: Site | Link | Dataset | Tenant | JobSpec, replicas: Iterable[
             return {"tenant": value.id.tenant, "name": value.id.name, "version": value.id.version, **measured, "replicas": copies}
         case Tenant():
             limits = {"max_pending": value.max_pending, "max_requests_per_second": value.max_requests_per_second}
-            return {"name": value.name, **limits}
+            return {"name": value.name, **limits, "parent": value.parent, "weight": value.weight}
         case JobSpec():
             return _job_body(value, name)
 
@@ -191,6 +192,7 @@ def _job_body(spec: JobSpec, name: str) -> dict[str, Any]:
         "spark": _spark_body(spec.spark) if spec.spark else None,
         "objective": next((word for word, named in OBJECTIVES.items() if {**NOTHING, **named} == weights), weights),
         "max_wait": spec.max_wait_s,
+        "deadline": spec.deadline_s,
         "sites": {
             "require": {"region": list(spec.sites.regions), "site": list(spec.sites.names)},
             "exclude": list(spec.sites.exclude),

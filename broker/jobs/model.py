@@ -136,6 +136,7 @@ class JobSpec:
     walltime_s: float | None = None
     objective: Weights = Weights()
     max_wait_s: float | None = None
+    deadline_s: float | None = None
     sites: SiteRules = SiteRules()
     retry: Retry = Retry()
     priority: int = 50
@@ -376,4 +377,5 @@ def shape_of(spec: JobSpec, state: JobState) -> Shape:
         max_wait_s=spec.max_wait_s,
         refused_by=tuple(sorted(refused)),
         needs=tuple(need for need, wanted in ((IMAGES, spec.image), (SPARK, spec.spark)) if wanted),
+        deadline_s=spec.deadline_s,
     )

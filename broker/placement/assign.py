@@ -139,12 +139,16 @@ class Assignment:
                 against[self._routes.sites[site]] = (choices.stagings.objection(self._given.topology, int(site)),)
         return dict(sorted(against.items()))
 
+    def site(self, choices: Choices, option: int) -> str:
+        """The name of an option's site."""
+        return self._routes.sites[int(choices.options.sites[option])]
+
     def waiting_at(self, choices: Choices, option: int) -> reasons.Full:
         """The option of a class that waits, as reasons tell of it."""
         options = choices.options
         place = int(options.places[option])
         return reasons.Full(
-            site=self._routes.sites[options.sites[option]],
+            site=self.site(choices, option),
             pool=self.pools.pools[place].name,
             task=options.tasks[option],
             tasks=choices.shape.tasks,
@@ -222,7 +226,7 @@ class Assignment:
         choices = of_class.choices
         options, best = choices.options, int(waits.options[0])
         self.pools.promise(int(options.rows[best]), int(options.places[best]))
-        here_site = self._routes.sites[options.sites[here]] if here >= 0 else ""
+        here_site = self.site(choices, here) if here >= 0 else ""
         self._passed[choices.shape] = reasons.waits(self.waiting_at(choices, best), float(waits.hours[0]), here_site)
         some = np.flatnonzero(jobs)
         chosen = waits.options[some]
@@ -241,7 +245,7 @@ class Assignment:
     def _record(self, of_class: _Class, option: int, count: int, decision: Decision, staging: Staging) -> None:
         """That many jobs are placed."""
         options, shape = of_class.choices.options, of_class.choices.shape
-        site, pool = self._routes.sites[options.sites[option]], self.pools.pools[options.places[option]].name
+        site, pool = self.site(of_class.choices, option), self.pools.pools[options.places[option]].name
         gpu_type = options.gpu_types[option]
         self._placements.append(Placement(shape, count, site, pool, gpu_type, decision, staging.bookings))
         self._placed += count
@@ -269,7 +273,7 @@ class Assignment:
         by_site: dict[str, Choice] = {}
         for number in np.argsort(choices.weighed[first] + weight * hours, kind="stable"):
             option = int(first[number])
-            site, pool = self._routes.sites[options.sites[option]], self.pools.pools[options.places[option]].name
+            site, pool = self.site(choices, option), self.pools.pools[options.places[option]].name
             if site not in by_site and len(by_site) < RUNNERS_UP:
                 by_site[site] = Choice(site, pool, options.cost(option, choices.stagings, float(hours[number])))
         possible = len(np.unique(options.sites[np.isfinite(choices.weighed)]))

@@ -81,6 +81,30 @@ def _by_site(shape: Shape, choices: Choices, world: Assignment, topology: Topolo
     return list(found.values())
 
 
+def misses_deadline(shape: Shape, given: PlanInput) -> str | None:
+    """A warning where a job of this shape, submitted now, is not expected to be over by its deadline anywhere; None where it is,
+    where it has none, or where it cannot run at all."""
+    if shape.deadline_s is None:
+        return None
+    world = Assignment(given, Memory())
+    choices = world.choices(shape, 0.0)
+    possible = np.isfinite(choices.weighed)
+    if not possible.any():
+        return None
+    waits = world.waits(choices, world.room(choices), math.inf)
+    hours = np.where(possible, choices.busy_hours, math.inf)
+    within = shape.deadline_s / 3600
+    least = int(hours.argmin())
+    lead = f"the deadline, in {span(within)}, cannot be met"
+    if hours[least] > within:
+        return f"{lead}: even at {world.site(choices, least)} it takes {span(float(hours[least]))}"
+    hours[waits.options] += waits.hours
+    least = int(hours.argmin())
+    if hours[least] <= within:
+        return None
+    return f"{lead} as things are: the soonest end is in {span(float(hours[least]))}, at {world.site(choices, least)}"
+
+
 def can_ever_fit(shape: Shape, views: Iterable[SiteView]) -> tuple[str, ...]:
     """Warnings at submit: empty when some site could run the job if it were empty, open and up; else what each lacks."""
     warnings = []

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from broker.jobs.model import Shape
 from broker.placement.order import ByPriorityAndAge
 from broker.placement.view import PlanInput, QueuedClass, TenantView
-from topology.resources import Resources
 
 SLACK = 0.001
 """A tenant may get ahead of the next by this part of the federation before it is the other's turn: jobs are placed by the row."""
@@ -65,7 +64,7 @@ class ByFairShare:
                 leaf = _Node(name, 1.0, node)
                 node.children.append(leaf)
             tenant = known.get(name)
-            leaf.uses = _sum((self._parts(tenant.holds), tenant.past)) if tenant else NONE
+            leaf.uses = self._uses(tenant) if tenant else NONE
             classes = by_tenant.get(name)
             leaf.order = ByPriorityAndAge(classes, given.now) if classes else None
             leaf.is_over = leaf.order is None
@@ -150,9 +149,9 @@ class ByFairShare:
         cpus, memory, gpus = self._whole
         return (each.cpus * tasks / cpus, each.memory_gib * tasks / memory, each.gpus.count * tasks / gpus)
 
-    def _parts(self, holds: Resources) -> Amounts:
-        cpus, memory, gpus = self._whole
-        return (holds.cpus / cpus, holds.memory_gib / memory, holds.gpu_count / gpus)
+    def _uses(self, tenant: TenantView) -> Amounts:
+        (cpus, memory, gpus), past, holds = self._whole, tenant.past, tenant.holds
+        return ((holds.cpus + past[0]) / cpus, (holds.memory_gib + past[1]) / memory, (holds.gpu_count + past[2]) / gpus)
 
 
 def _of_children(node: _Node) -> Amounts:

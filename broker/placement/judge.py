@@ -81,7 +81,7 @@ class Judge:
         pairs = [(at, kind) for at in everywhere for kind, _ in pools.pools[at].per_node.gpus]
         at = np.array([at for at, _ in pairs], dtype=np.intp)
         kinds = np.array([pools.kinds.index(kind) for _, kind in pairs], dtype=np.intp)
-        gpu_price = np.array([sites[at].price.gpu_hour.get(kind, 0.0) for at, kind in pairs])
+        gpu_price = np.array([sites[at].price.gpu_hour.get(kind, 0.0) for at, kind in pairs], dtype=float)
         self._with_gpus = _Slots(at, kinds, cpu_price[at], gpu_price)
         self._allowed: dict[object, Flags] = {}
         self._judged: dict[Shape, Options] = {}
@@ -112,7 +112,7 @@ class Judge:
         times = _per_node(self._per_node[slots.places], each)
         fits = (times >= 1) & (times * self._nodes[slots.places] >= shape.tasks)
         if gpus.count and gpus.types:
-            wanted = np.array([kind in gpus.types for kind in self._pools.kinds])
+            wanted = np.array([kind in gpus.types for kind in self._pools.kinds], dtype=bool)
             fits &= wanted[slots.kinds]
         chosen = np.flatnonzero(fits & self._open_to(shape)[self._pools.sites[slots.places]])
         places = slots.places[chosen]

@@ -56,8 +56,8 @@ class SiteView:
 
 @dataclass(frozen=True, slots=True)
 class TenantView:
-    """A tenant: its place in the tree, and what it uses. `holds` is what its attempts hold now, at all sites; `past` the parts of
-    the federation's cpus, memory and GPUs that it has held of late, fading with time. Without a parent it stands at the top."""
+    """A tenant: its place in the tree, and what it uses. `holds` is what its attempts hold now, at all sites; `past` how
+    many cpus, GiB of memory and GPUs it has held of late, fading with time. Without a parent it stands at the top."""
 
     name: str
     parent: str = ""

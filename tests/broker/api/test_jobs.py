@@ -133,6 +133,36 @@ async def test_a_job_that_no_site_can_ever_run_is_taken_with_a_warning(fed, fede
     assert len(many["warnings"]) == 1
 
 
+async def test_a_deadline_that_cannot_be_met_is_told_at_submit(fed, federation, phase_of):
+    federation.behaviour = ENDLESS
+    await fed.put("sites", "ams", federation.site("ams", cpus=1.0))
+    calm = await fed.submit(a_job("calm", run_time=3600, deadline=4000))
+    assert calm["warnings"] == []
+    await phase_of(calm["id"], "running")
+    assert (await fed.job(calm["id"]))["spec"]["deadline"] == 4000
+    (never,) = (await fed.submit(a_job("never", run_time=3600, deadline=60)))["warnings"]
+    assert never == "the deadline, in 1.0 min, cannot be met: even at ams it takes 1.0 h"
+    (late,) = (await fed.submit(a_job("late", run_time=600, deadline=1200)))["warnings"]
+    assert late.startswith("the deadline, in 20 min, cannot be met as things are: the soonest end is in ")
+
+
+async def test_tenants_take_turns_by_weight(fed, federation, phase_of):
+    federation.behaviour = ENDLESS
+    await fed.put("tenants", "red", {"name": "red", "weight": 3.0})
+    await fed.put("tenants", "blue", {"name": "blue"})
+    first = [await fed.submit([a_job(f"{name}{n}", tenant=name) for n in range(9)]) for name in ("red", "blue")]
+    assert all(len(answer["items"]) == 9 for answer in first)
+    await fed.put("sites", "ams", federation.site("ams", cpus=8.0))
+
+    async def running(tenant):
+        return len((await fed.list("jobs", tenant=tenant, phase="running"))["items"])
+
+    async with asyncio.timeout(10):
+        while await running("red") + await running("blue") < 8:
+            await asyncio.sleep(0.02)
+    assert (await running("red"), await running("blue")) == (6, 2)
+
+
 async def test_why_names_what_stands_in_the_way_and_what_would_help(fed, federation, phase_of):
     federation.behaviour = ENDLESS
     await fed.put("sites", "ams", federation.site("ams", cpus=1.0))

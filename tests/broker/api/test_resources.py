@@ -48,6 +48,21 @@ async def test_what_is_declared_is_shown_and_listed(fed):
     assert [tenant["name"] for tenant in (await fed.list("tenants"))["items"]] == ["default", "vision"]
 
 
+async def test_tenants_stand_in_a_tree(fed):
+    await fed.put("tenants", "research", {"name": "research", "weight": 2.0})
+    await fed.put("tenants", "vision", {"name": "vision", "parent": "research"})
+    assert [(each["name"], each["parent"], each["weight"]) for each in (await fed.list("tenants"))["items"]] == [
+        ("default", None, 1.0), ("research", None, 2.0), ("vision", "research", 1.0),
+    ]  # fmt: skip
+    for body in ({"name": "research", "parent": "vision"}, {"name": "research", "parent": "research"}):
+        with pytest.raises(Invalid, match="a tree has no circles"):
+            await fed.put("tenants", "research", body)
+    with pytest.raises(Invalid, match="no tenant is named nobody: apply it first"):
+        await fed.put("tenants", "vision", {"name": "vision", "parent": "nobody"})
+    with pytest.raises(InConflict, match="parent of vision"):
+        await fed.delete("tenants", "research")
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "body", "field"),
     [

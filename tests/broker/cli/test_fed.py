@@ -70,11 +70,12 @@ def test_who_types_another_schedulers_verb_is_told_ours(fed, verb, ours):
 def test_a_thing_is_named_with_its_kind_and_tenant_or_without(fed):
     assert fed("get", "site/ams", "-o", "name").out == fed("get", "sites", "ams", "-o", "name").out == "ams\n"
     assert fed("get", "dataset/default/corpus", "-o", "name").out == "corpus@1\n"
-    assert fed("apply", "-f", "-", stdin="{kind: Tenant, name: red}").code == 0
+    tenants = "{kind: Tenant, name: red, parent: all}\n---\n{kind: Tenant, name: all}"
+    assert fed("apply", "-f", "-", stdin=tenants).code == 0
     assert fed("apply", "-f", "-", stdin="{kind: Dataset, name: theirs, tenant: red}").code == 0
     elsewhere = fed("get", "dataset", "theirs")
     assert (elsewhere.code, "there is red/theirs" in elsewhere.err) == (3, True)
-    assert fed("delete", "dataset", "red/theirs@1").code == fed("delete", "tenant/red").code == 0
+    assert fed("delete", "dataset", "red/theirs@1").code == fed("delete", "tenant/red").code == fed("delete", "tenant/all").code == 0
     assert [fed(*wrong).code for wrong in (("describe", "site"), ("delete", "site"), ("delete", "job", "x"))] == [2, 2, 2]
 
 

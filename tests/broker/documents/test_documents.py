@@ -26,6 +26,7 @@ from broker.documents import (
 from broker.documents.fields import seconds_of
 from broker.errors import Fault, Invalid
 from broker.jobs.model import Ending, GpuRequest, Weights
+from broker.records import Tenant
 from tests.broker.documents.examples import JOB, SITE
 from topology.dataset import DatasetId, Replica
 
@@ -56,14 +57,14 @@ def test_the_example_federation_means_what_it_says():
     documents = parse_documents((CONFIGS / "federation.example.yaml").read_text())
     bodies = {type(each.body): each.body for each in documents}
     assert [f"{each.kind} {each.name}" for each in documents] == [
-        "Site ams", "Site fra", "Link ams:fra", "Dataset corpus@1", "Tenant vision",
+        "Site ams", "Site fra", "Link ams:fra", "Dataset corpus@1", "Tenant research", "Tenant vision",
     ]  # fmt: skip
     site = site_of(documents[0].body)
     assert (site.fabric.has_rdma, site.storage.file_systems, site.price.gpu_hour["a100"]) == (True, ("lustre",), 2.1)
     assert (site.pools[0].per_node.cpus, site.pools[0].power.gpu_w, site.location.lat) == (4, 300, 52.4)
     link = link_of(bodies[LinkBody])
     assert (link.name, link.bandwidth_gbps, link.latency_ms, link.price_per_gib) == ("ams:fra", 10, 9, 0.02)
-    assert tenant_of(bodies[TenantBody]).max_pending == 10_000
+    assert tenant_of(bodies[TenantBody]) == Tenant("vision", 10_000, parent="research")
     dataset, replicas = dataset_of(bodies[DatasetBody], now=5.0)
     assert (str(dataset.id), dataset.size_bytes, dataset.created_at) == ("default/corpus@1", None, 5.0)
     assert replicas == (Replica(dataset.id, "ams", "corpus"),)
@@ -73,6 +74,7 @@ def test_the_example_job_means_what_it_says():
     (document,) = parse_documents((CONFIGS / "job.example.yaml").read_text(), default_kind="Job")
     name, spec = job_of(document.body, pinned)
     assert (name, spec.run_time_s, spec.walltime_s, spec.max_wait_s) == ("count-words", 120.0, 600.0, 7200.0)
+    assert spec.deadline_s == 6 * 3600
     assert spec.objective == Weights(hours=1.0)
     assert spec.retry.reasons == (Ending.SITE_LOST, Ending.NODE_LOST)
     assert spec.resources.gpus == GpuRequest(0, ("a100", "h100"))

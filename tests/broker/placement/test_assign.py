@@ -60,6 +60,12 @@ def test_those_for_whom_the_wait_would_grow_too_long_go_elsewhere():
     assert where(given) == [("fra", 4)]
 
 
+def test_without_sites_or_gpus_the_reason_says_so():
+    job = waiting(a_shape(gpus=1, gpu_types=("h100",)))
+    assert plan(a_world(classes=[job])).passed[job.shape].reason == "no site is registered"
+    assert "no h100 GPUs in pool cpu" in plan(a_world(a_view("ams"), classes=[job])).passed[job.shape].reason
+
+
 def test_the_cheapest_site_is_one_thing_and_the_fastest_another():
     # ams: 2 h * 0.10 EUR = 0.20; fra at twice the speed: 1 h * 0.30 = 0.30
     ams = a_view("ams", price=a_price(0.10), speed=1)

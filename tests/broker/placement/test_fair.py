@@ -42,8 +42,7 @@ def test_the_dominant_resource_counts():
     view = a_view("ams", cpus=9)
     (room,) = [replace(free, memory_gib=18.0) for free, _ in view.rooms["cpu"].groups]
     view = replace(view, rooms={"cpu": type(view.rooms["cpu"])(((room, 1),))})
-    jobs = [waiting(replace(a_shape(tenant=name), resources=replace(a_shape().resources, cpus=cpus, memory_gib=memory)), 50)
-            for name, cpus, memory in (("a", 1, 4), ("b", 3, 1))]
+    jobs = [a_queue("a", cpus=1, memory_gib=4), a_queue("b", cpus=3, memory_gib=1)]
     assert placed(a_world(view, classes=jobs)) == {"a": 3, "b": 2}
 
 
@@ -54,13 +53,14 @@ def test_what_a_tenant_holds_counts():
 
 
 def test_what_a_tenant_held_of_late_counts():
-    tenants = (TenantView("a", past=(0.5, 0.0, 0.0)), TenantView("b"))
+    tenants = (TenantView("a", past=(6.0, 0.0, 0.0)), TenantView("b"))
     world = a_world(a_view("ams", cpus=12), classes=[a_queue("a"), a_queue("b")], tenants=tenants)
     assert placed(world) == {"a": 3, "b": 9}
 
 
 def test_a_tree_shares_level_by_level():
-    tenants = (TenantView("physics"), TenantView("ml"), TenantView("a", "physics"), TenantView("b", "physics"), TenantView("c", "ml"))
+    parents = (TenantView("physics"), TenantView("ml"))
+    tenants = (*parents, TenantView("a", "physics"), TenantView("b", "physics"), TenantView("c", "ml"))
     queues = [a_queue(name) for name in "abc"]
     assert placed(a_world(a_view("ams", cpus=12), classes=queues, tenants=tenants)) == {"a": 3, "b": 3, "c": 6}
 
@@ -84,7 +84,10 @@ def test_a_sibling_that_holds_much_does_not_cost_the_others_their_turn():
     assert placed(world) == {"b": 3, "c": 3}
 
 
-@pytest.mark.parametrize("tenants", [(TenantView("a", "b"), TenantView("b", "a")), (TenantView("a", "a"),), (TenantView("a", "x"),)])
+CIRCLE = (TenantView("a", "b"), TenantView("b", "a"))
+
+
+@pytest.mark.parametrize("tenants", [CIRCLE, (TenantView("a", "a"),), (TenantView("a", "unknown"),)])
 def test_a_tree_that_is_none_stands_at_the_top(tenants):
     assert placed(a_world(a_view("ams", cpus=4), classes=[a_queue("a")], tenants=tenants)) == {"a": 4}
 
@@ -123,8 +126,8 @@ def trees(draw):
     parents = [TenantView(f"p{number}", weight=draw(st.sampled_from([1.0, 2.0]))) for number in range(inner)]
     leaves = [TenantView(name, draw(st.sampled_from(parents)).name, draw(st.sampled_from([1.0, 1.0, 3.0]))) for name in TENANTS]
     used = {leaf.parent for leaf in leaves}
-    shapes = [replace(a_shape(tenant=leaf.name), resources=replace(a_shape().resources, cpus=draw(st.sampled_from([0.5, 1, 2])),
-                      memory_gib=draw(st.sampled_from([0.25, 0.5, 1])))) for leaf in leaves]
+    cpus, memory = st.sampled_from([0.5, 1.0, 2.0]), st.sampled_from([0.25, 0.5, 1.0])
+    shapes = [a_shape(tenant=leaf.name, cpus=draw(cpus), memory_gib=draw(memory)) for leaf in leaves]
     queues = [waiting(shape, 400, draw(st.integers(0, 9))) for shape in shapes]
     return [parent for parent in parents if parent.name in used], leaves, queues
 
