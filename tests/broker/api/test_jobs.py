@@ -141,7 +141,7 @@ async def test_a_deadline_that_cannot_be_met_is_told_at_submit(fed, federation, 
     await phase_of(calm["id"], "running")
     assert (await fed.job(calm["id"]))["spec"]["deadline"] == 4000
     (never,) = (await fed.submit(a_job("never", run_time=3600, deadline=60)))["warnings"]
-    assert never == "the deadline, in 1.0 min, cannot be met: even at ams it takes 1.0 h"
+    assert never == "the deadline, in 1 min, cannot be met: even at ams it takes 1.0 h"
     (late,) = (await fed.submit(a_job("late", run_time=600, deadline=1200)))["warnings"]
     assert late.startswith("the deadline, in 20 min, cannot be met as things are: the soonest end is in ")
 
