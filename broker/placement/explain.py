@@ -10,7 +10,7 @@ import numpy as np
 
 from broker.jobs.model import Attempt, Choice, Cost, Shape
 from broker.placement import reasons
-from broker.placement.assign import Assignment, Choices
+from broker.placement.board import Board, Choices
 from broker.placement.filters import LASTING_RULES, Objection, gpu_types, pool_objection, site_objections
 from broker.placement.memory import Memory
 from broker.placement.staging import Staging
@@ -50,25 +50,25 @@ class Explanation:
 
 def why(shape: Shape, given: PlanInput, waited_hours: float = 0.0) -> Explanation:
     """What every site says of a job of this shape, as if it were next in the queue."""
-    world = Assignment(given, Memory())
-    choices = world.choices(shape, waited_hours)
-    found = _by_site(shape, choices, world, given.topology)
-    against = world.objections(choices)
+    board = Board(given, Memory())
+    choices = board.choices(shape, waited_hours)
+    found = _by_site(shape, choices, board, given.topology)
+    against = board.objections(choices)
     verdicts = (*(verdict for verdict, _ in found), *(_of_objections(site, said) for site, said in against.items()))
     if not found:
         passed = reasons.objected(against)
         return Explanation(verdicts, None, passed.reason, passed.help)
     best, option = found[0]
     if best.cost and best.cost.wait_hours:
-        passed = reasons.waits(world.waiting_at(choices, option), best.cost.wait_hours, "")
+        passed = reasons.waits(board.waiting_at(choices, option), best.cost.wait_hours, "")
         return Explanation(verdicts, None, passed.reason, passed.help)
     return Explanation(verdicts, best.site)
 
 
-def _by_site(shape: Shape, choices: Choices, world: Assignment, topology: Topology) -> list[tuple[Verdict, int]]:
+def _by_site(shape: Shape, choices: Choices, board: Board, topology: Topology) -> list[tuple[Verdict, int]]:
     """The best option of each site, best first."""
-    room = world.room(choices)
-    waits = world.waits(choices, room, math.inf)
+    room = board.room(choices)
+    waits = board.waits(choices, room, math.inf)
     hours = np.zeros(len(room))
     hours[waits.options] = waits.hours
     total = np.round(choices.weighed + shape.objective.hours * hours, 9)
@@ -76,8 +76,8 @@ def _by_site(shape: Shape, choices: Choices, world: Assignment, topology: Topolo
     for option in (int(option) for option in np.argsort(total, kind="stable") if np.isfinite(total[option])):
         site = int(choices.options.sites[option])
         if site not in found:
-            waits_for = "" if room[option] else f" ({world.waiting_at(choices, option).lack})"
-            found[site] = _of_option(choices, option, float(hours[option]), waits_for, world, topology), option
+            waits_for = "" if room[option] else f" ({board.waiting_at(choices, option).lack})"
+            found[site] = _of_option(choices, option, float(hours[option]), waits_for, board, topology), option
     return list(found.values())
 
 
@@ -86,23 +86,23 @@ def misses_deadline(shape: Shape, given: PlanInput) -> str | None:
     where it has none, or where it cannot run at all."""
     if shape.deadline_s is None:
         return None
-    world = Assignment(given, Memory())
-    choices = world.choices(shape, 0.0)
+    board = Board(given, Memory())
+    choices = board.choices(shape, 0.0)
     possible = np.isfinite(choices.weighed)
     if not possible.any():
         return None
-    waits = world.waits(choices, world.room(choices), math.inf)
+    waits = board.waits(choices, board.room(choices), math.inf)
     hours = np.where(possible, choices.busy_hours, math.inf)
     within = shape.deadline_s / 3600
     least = int(hours.argmin())
     lead = f"the deadline, in {span(within)}, cannot be met"
     if hours[least] > within:
-        return f"{lead}: even at {world.site(choices, least)} it takes {span(float(hours[least]))}"
+        return f"{lead}: even at {board.site(choices, least)} it takes {span(float(hours[least]))}"
     hours[waits.options] += waits.hours
     least = int(hours.argmin())
     if hours[least] <= within:
         return None
-    return f"{lead} as things are: the soonest end is in {span(float(hours[least]))}, at {world.site(choices, least)}"
+    return f"{lead} as things are: the soonest end is in {span(float(hours[least]))}, at {board.site(choices, least)}"
 
 
 def can_ever_fit(shape: Shape, views: Iterable[SiteView]) -> tuple[str, ...]:
@@ -145,11 +145,11 @@ def cost_in_words(cost: Cost, currency: str, staging: Staging | None = None, wai
 
 
 def _of_option(
-    choices: Choices, option: int, wait_hours: float, waits_for: str, world: Assignment, topology: Topology
+    choices: Choices, option: int, wait_hours: float, waits_for: str, board: Board, topology: Topology
 ) -> Verdict:
-    options, staging = choices.options, world.staging(choices, option)
+    options, staging = choices.options, board.staging(choices, option)
     cost = options.cost(option, choices.stagings, wait_hours)
-    site, pool = world.judge.views[options.sites[option]].site, world.pools.pools[options.places[option]].name
+    site, pool = board.judge.views[options.sites[option]].site, board.pools.pools[options.places[option]].name
     words = cost_in_words(cost, site.price.currency, staging, waits_for)
     guessed = [str(booking.dataset) for booking in staging.bookings if not _is_measured(booking, topology)]
     if guessed:

@@ -1,0 +1,189 @@
+"""The state of one plan in the making: what classes may do, and what was placed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from broker.jobs.model import Choice, Decision, Shape
+from broker.placement import reasons
+from broker.placement.filters import Objection
+from broker.placement.judge import Options
+from broker.placement.memory import Memory
+from broker.placement.pools import Floats
+from broker.placement.shares import Shares
+from broker.placement.staging import NOTHING_MISSING, Staging, Stagings
+from broker.placement.view import Placement, PlanInput
+from broker.placement.waiting import Waits
+from broker.records import Booking
+
+RUNNERS_UP = 3
+LOOKED_AT = 8
+"""Options beside the chosen one that are looked at for runners-up."""
+
+
+@dataclass(slots=True)
+class Choices:
+    """What one class may do, as of one state of the links. `weighed` and `busy_hours` are by option, with staging; where inputs
+    cannot be brought an option weighs infinitely much. `decisions` has those made so far: equal jobs share one, with waits as
+    of the first of them."""
+
+    shape: Shape
+    options: Options
+    waited_hours: float
+    stagings: Stagings | None
+    links_version: int
+    weighed: Floats
+    busy_hours: Floats
+    decisions: dict[int, tuple[Decision, Staging]] = field(default_factory=dict)
+
+
+class Board:
+    """Begins with the world as given; `take` and `hand_ahead` place jobs on it."""
+
+    def __init__(self, given: PlanInput, memory: Memory) -> None:
+        self.given = given
+        self.pools, self.judge, self._routes = memory.begin(given)
+        self.shares = Shares(self._routes.links, given.bookings)
+        self.placements: list[Placement] = []
+        self.bookings: list[Booking] = []
+        """Those that the placements make."""
+
+    def choices(self, shape: Shape, waited_hours: float) -> Choices:
+        """What a class may do as things are now."""
+        options, objective = self.judge.options(shape), shape.objective
+        if not shape.inputs:
+            weighed = np.round(options.weighed, 9)
+            return Choices(shape, options, waited_hours, None, self.shares.version, weighed, options.run_hours)
+        stagings = Stagings(shape, self.given.topology, self._routes, self.shares, self.given.now)
+        hours, money = stagings.hours[options.sites], stagings.money[options.sites]
+        weighed = np.round(options.weighed + objective.hours * hours + objective.money * money, 9)
+        weighed[~stagings.is_possible[options.sites]] = math.inf
+        return Choices(shape, options, waited_hours, stagings, self.shares.version, weighed, options.run_hours + hours)
+
+    def renewed(self, choices: Choices) -> Choices:
+        """The same, or made anew where a booking has changed what its transfers would take."""
+        if choices.stagings is None or choices.links_version == self.shares.version:
+            return choices
+        return self.choices(choices.shape, choices.waited_hours)
+
+    def room(self, choices: Choices) -> Floats:
+        """How many jobs of a class each of its options would start now."""
+        options = choices.options
+        room = self.pools.jobs(options.rows, options.places, choices.busy_hours)
+        room[np.isinf(choices.weighed)] = 0
+        return room
+
+    def waits(self, choices: Choices, room: Floats, cap: float) -> Waits:
+        """The options without room that would cost less than `cap` if they had some."""
+        full = np.flatnonzero((room == 0) & (choices.weighed < cap))
+        options, weight = choices.options, choices.shape.objective.hours
+        rows, places, run_hours = options.rows[full], options.places[full], options.run_hours[full]
+        hours = self.pools.wait_hours(rows, places, run_hours, choices.waited_hours)
+        totals = choices.weighed[full] + weight * hours
+        order = np.argsort(totals, kind="stable")
+        each = weight * run_hours * self.pools.share(rows, places)
+        return Waits(full[order], hours[order], totals[order], each[order])
+
+    def staging(self, choices: Choices, option: int) -> Staging:
+        """What is booked for jobs that take it."""
+        if choices.stagings is None:
+            return NOTHING_MISSING
+        return choices.stagings.at(choices.shape, self.given.topology, int(choices.options.sites[option]))
+
+    def objections(self, choices: Choices) -> dict[str, tuple[Objection, ...]]:
+        """What speaks against each site that offers no option."""
+        against = dict(self.judge.objections(choices.shape))
+        for site in np.unique(choices.options.sites[np.isinf(choices.weighed)]):
+            if choices.stagings is not None:
+                against[self._routes.sites[site]] = (choices.stagings.objection(self.given.topology, int(site)),)
+        return dict(sorted(against.items()))
+
+    def site(self, choices: Choices, option: int) -> str:
+        """The name of an option's site."""
+        return self._routes.sites[int(choices.options.sites[option])]
+
+    def waiting_at(self, choices: Choices, option: int) -> reasons.Full:
+        """The option of a class that waits, as reasons tell of it."""
+        options = choices.options
+        place = int(options.places[option])
+        return reasons.Full(
+            site=self.site(choices, option),
+            pool=self.pools.pools[place].name,
+            task=options.tasks[option],
+            tasks=choices.shape.tasks,
+            fit=self.pools.fit(int(options.rows[option]), place),
+            free=self.pools.room(place).total,
+        )
+
+    def take(self, choices: Choices, option: int, count: int) -> None:
+        """That many jobs go there now. Raises ValueError for more than `room` said."""
+        decision, staging = self._decide(choices, option)
+        options, busy_hours = choices.options, float(choices.busy_hours[option])
+        self.pools.take(options.tasks[option], choices.shape.tasks, count, int(options.places[option]), busy_hours)
+        self._record(choices, option, count, decision, staging)
+
+    def ahead(self, choices: Choices, option: int) -> int:
+        """How many may wait for it in the site's own queue."""
+        return self.pools.ahead(choices.options.tasks[option], choices.shape.tasks, int(choices.options.places[option]))
+
+    def hand_ahead(self, choices: Choices, option: int, count: int, wait_hours: float) -> None:
+        """That many jobs go there to wait in the site's own queue."""
+        options, one = choices.options, np.array([option])
+        share_hours = float(options.run_hours[option] * self.pools.share(options.rows[one], options.places[one])[0])
+        task, place = options.tasks[option], int(options.places[option])
+        self.pools.take_ahead(task, choices.shape.tasks, count, place, share_hours)
+        decision, staging = self._decide(choices, option)
+        waiting = replace(decision, cost=replace(decision.cost, wait_hours=wait_hours))
+        self._record(choices, option, count, waiting, staging)
+
+    def repeat(self, placements: Iterable[Placement]) -> None:
+        """Place what another board of the same world placed, as it was, with the bookings that it made."""
+        names = [(self._routes.sites[at], pool.name) for at, pool in zip(self.pools.sites, self.pools.pools, strict=True)]
+        places = {name: place for place, name in enumerate(names)}
+        for placement in placements:
+            shape, place = placement.shape, places[placement.site, placement.pool]
+            if not placement.decision.cost.wait_hours:
+                self.pools.take(shape.resources.on(placement.gpu_type), shape.tasks, placement.count, place, 0.0)
+            self.placements.append(placement)
+            self._book(placement.bookings)
+
+    def _record(self, choices: Choices, option: int, count: int, decision: Decision, staging: Staging) -> None:
+        options = choices.options
+        pool, gpu_type = self.pools.pools[options.places[option]].name, options.gpu_types[option]
+        site, bookings = self.site(choices, option), staging.bookings
+        self.placements.append(Placement(choices.shape, count, site, pool, gpu_type, decision, bookings))
+        self._book(staging.new)
+
+    def _book(self, bookings: Iterable[Booking]) -> None:
+        new = [booking for booking in bookings if booking.target not in self.shares.coming(booking.dataset)]
+        self.shares.book(new)
+        self.bookings += new
+
+    def _decide(self, choices: Choices, option: int) -> tuple[Decision, Staging]:
+        """The chosen cost beside the best of the other sites, each with the wait it would mean."""
+        known = choices.decisions.get(option)
+        if known is None:
+            known = choices.decisions[option] = (self._decision(choices, option), self.staging(choices, option))
+        return known
+
+    def _decision(self, choices: Choices, chosen: int) -> Decision:
+        options, weight = choices.options, choices.shape.objective.hours
+        first = np.argsort(choices.weighed, kind="stable")[: LOOKED_AT + 1]
+        first = first[np.isfinite(choices.weighed[first]) & (options.sites[first] != options.sites[chosen])]
+        rows, places = options.rows[first], options.places[first]
+        is_full = self.pools.jobs(rows, places, choices.busy_hours[first]) == 0
+        waits = self.pools.wait_hours(rows, places, options.run_hours[first], choices.waited_hours)
+        hours = np.where(is_full, waits, 0.0)
+        by_site: dict[str, Choice] = {}
+        for number in np.argsort(choices.weighed[first] + weight * hours, kind="stable"):
+            option = int(first[number])
+            site, pool = self.site(choices, option), self.pools.pools[options.places[option]].name
+            if site not in by_site and len(by_site) < RUNNERS_UP:
+                by_site[site] = Choice(site, pool, options.cost(option, choices.stagings, float(hours[number])))
+        possible = len(np.unique(options.sites[np.isfinite(choices.weighed)]))
+        objecting = len(self._routes.sites) - possible
+        return Decision(options.cost(chosen, choices.stagings), tuple(by_site.values()), objecting)
