@@ -15,11 +15,12 @@ import numpy as np
 
 from broker.jobs.model import Shape
 from broker.placement import reasons
-from broker.placement.board import Board, Choices
+from broker.placement.board import Board, Choices, cheapest
 from broker.placement.fair import ByFairShare
 from broker.placement.memory import Memory
 from broker.placement.order import MakeOrder
 from broker.placement.pools import Floats
+from broker.placement.reassign import reassigned
 from broker.placement.view import Passed, Plan, PlanInput, QueuedClass
 from broker.placement.waiting import Waits
 
@@ -39,7 +40,10 @@ class _Class:
 def plan(given: PlanInput, make_order: MakeOrder = ByFairShare, memory: Memory | None = None) -> Plan:
     """Placements, bookings and reasons for one queue at one moment. The same input always gives the same plan, whatever `memory`
     keeps from earlier ones."""
-    return _Greedy(Board(given, memory or Memory())).run(make_order)
+    memory = memory or Memory()
+    board = Board(given, memory)
+    greedy = _Greedy(board)
+    return reassigned(greedy.run(make_order), board, greedy.full, memory)
 
 
 class _Greedy:
@@ -51,6 +55,8 @@ class _Greedy:
         """By the identity of what was queued: to hash a shape costs more than all else in a turn."""
         self._passed: dict[Shape, Passed] = {}
         self._placed = 0
+        self.full: list[Choices] = []
+        """Of the classes that wait since no option has room."""
 
     def run(self, make_order: MakeOrder) -> Plan:
         """Turn by turn until the order ends, or a limit is met."""
@@ -99,6 +105,7 @@ class _Greedy:
             count = self._hand_ahead(of_class, waits, jobs, most)
             if not count:
                 self._wait(choices, waits, jobs, option)
+                self.full += [choices] if option < 0 else []
             return count
         of_class.chosen, of_class.left = option, 0 if rather_wait else part - count
         return self._take(of_class, option, count)
@@ -145,15 +152,3 @@ class _Greedy:
         chosen = waits.options[some]
         share = board.pools.share(options.rows[chosen], options.places[chosen])
         np.add.at(board.pools.backlog, options.places[chosen], jobs[some] * options.run_hours[chosen] * share)
-
-
-def cheapest(choices: Choices, room: Floats) -> tuple[int, int, float]:
-    """The cheapest option that has room, for how many jobs, and what it weighs; -1 for none. Of those that cost the same the one
-    with the most room, and of its room a fair part, so that equal sites share the load."""
-    with_room = np.flatnonzero(room)
-    if not with_room.size:
-        return -1, 0, math.inf
-    least = float(choices.weighed[with_room].min())
-    equal = with_room[choices.weighed[with_room] == least]
-    most = equal[room[equal].argmax()]
-    return int(most), math.ceil(room[most] / len(equal)), least

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -49,6 +49,8 @@ class Board:
         self.pools, self.judge, self._routes = memory.begin(given)
         self.shares = Shares(self._routes.links, given.bookings)
         self.placements: list[Placement] = []
+        self.takers: list[tuple[Choices, int]] = []
+        """For each placement the choices and the option that it took."""
         self.bookings: list[Booking] = []
         """Those that the placements make."""
 
@@ -140,22 +142,27 @@ class Board:
         waiting = replace(decision, cost=replace(decision.cost, wait_hours=wait_hours))
         self._record(choices, option, count, waiting, staging)
 
-    def repeat(self, placements: Iterable[Placement]) -> None:
-        """Place what another board of the same world placed, as it was, with the bookings that it made."""
-        names = [(self._routes.sites[at], pool.name) for at, pool in zip(self.pools.sites, self.pools.pools, strict=True)]
-        places = {name: place for place, name in enumerate(names)}
+    def repeat(self, placements: Sequence[Placement], choices: Choices, option: int, *, is_ahead: bool) -> bool:
+        """Place what another board of the same world placed by one option, as it was, with the bookings that it made. Whether
+        there was room: nodes may be packed otherwise here."""
+        if not is_ahead:
+            task, place = choices.options.tasks[option], int(choices.options.places[option])
+            count = sum(placement.count for placement in placements)
+            if self.pools.capacity(task, choices.shape.tasks, place, 0.0, count) < count:
+                return False
+            self.pools.take(task, choices.shape.tasks, count, place, 0.0)
+        self.placements += placements
+        self.takers += [(choices, option)] * len(placements)
         for placement in placements:
-            shape, place = placement.shape, places[placement.site, placement.pool]
-            if not placement.decision.cost.wait_hours:
-                self.pools.take(shape.resources.on(placement.gpu_type), shape.tasks, placement.count, place, 0.0)
-            self.placements.append(placement)
             self._book(placement.bookings)
+        return True
 
     def _record(self, choices: Choices, option: int, count: int, decision: Decision, staging: Staging) -> None:
         options = choices.options
         pool, gpu_type = self.pools.pools[options.places[option]].name, options.gpu_types[option]
         site, bookings = self.site(choices, option), staging.bookings
         self.placements.append(Placement(choices.shape, count, site, pool, gpu_type, decision, bookings))
+        self.takers.append((choices, option))
         self._book(staging.new)
 
     def _book(self, bookings: Iterable[Booking]) -> None:
@@ -187,3 +194,15 @@ class Board:
         possible = len(np.unique(options.sites[np.isfinite(choices.weighed)]))
         objecting = len(self._routes.sites) - possible
         return Decision(options.cost(chosen, choices.stagings), tuple(by_site.values()), objecting)
+
+
+def cheapest(choices: Choices, room: Floats) -> tuple[int, int, float]:
+    """The cheapest option that has room, for how many jobs, and what it weighs; -1 for none. Of those that cost the same the one
+    with the most room, and of its room a fair part, so that equal sites share the load."""
+    with_room = np.flatnonzero(room)
+    if not with_room.size:
+        return -1, 0, math.inf
+    least = float(choices.weighed[with_room].min())
+    equal = with_room[choices.weighed[with_room] == least]
+    most = equal[room[equal].argmax()]
+    return int(most), math.ceil(room[most] / len(equal)), least

@@ -62,6 +62,15 @@ class _Column:
         return _Column(pool, none, np.zeros(0), nothing, nothing + NEXT_TO_NOTHING, np.array([math.inf]), none)
 
 
+@dataclass(frozen=True, slots=True)
+class Promises:
+    """By pool: in how many hours the first that waits for it starts (infinity: nobody waits), and what others may hold beyond
+    that, by resource."""
+
+    hours: Floats
+    spare: Floats
+
+
 class Pools:
     """The pools of a set of sites, by the sites' names and their own.
 
@@ -119,6 +128,24 @@ class Pools:
         """As `kinds` says."""
         have = dict(amount.gpus)
         return np.array([amount.cpus, amount.memory_gib, *(have.get(kind, 0) for kind in self.kinds)], dtype=float)
+
+    @property
+    def promises(self) -> Promises:
+        """What is kept for those that wait."""
+        return Promises(self._promised.copy(), self._spare.copy())
+
+    def keep(self, promises: Promises) -> None:
+        """Make the promises of another plan of the same world."""
+        self._promised[:], self._spare[:] = promises.hours, promises.spare
+
+    def totals(self) -> Floats:
+        """What is free by sums: by pool and resource."""
+        self._settle()
+        return np.array([column.total for column in self._columns])
+
+    def needs(self, rows: Places) -> Floats:
+        """What whole jobs of these rows take, by resource."""
+        return self._needs.wholes[rows]
 
     def row(self, task: Resources, tasks: int) -> int:
         """The row of a need."""

@@ -157,8 +157,11 @@ def test_lower_priorities_change_nothing_for_higher_ones(world):
 @given(worlds())
 @settings(max_examples=200, deadline=None)
 def test_a_class_that_found_no_room_has_none_left_at_the_end_either(world):
-    """But where it is kept: a gang may wait for GPUs while the cpus beside them stand idle for it."""
+    """But where it is kept: a gang may wait for GPUs while the cpus beside them stand idle for it. Where a better deal of what
+    was placed has made room, the plan says that another should follow."""
     made = plan(world)
+    if made.is_cut:
+        return
     rooms = rooms_after(world, made.placements)
     awaited = {shape: awaited_site(passed) for shape, passed in made.passed.items()}
     for shape, passed in made.passed.items():
