@@ -4,82 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.jobs.model import Weights
 from broker.placement.assign import plan
 from broker.placement.memory import Memory
 from broker.placement.shares import Links, Shares
-from broker.placement.view import Placement, PlanInput, SiteView
-from tests.broker.placement.worlds import a_link, a_shape, a_view, a_world, running, waiting
-from topology.room import Room
-
-SITES = ("ams", "fra", "osl")
-DATASETS = ("corpus", "images")
-PRIORITIES = (10, 50, 90)
-
-shapes = st.builds(
-    a_shape,
-    run_hours=st.sampled_from([0.1, 1, 3]),
-    tasks=st.integers(1, 6),
-    cpus=st.sampled_from([0.5, 1, 3]),
-    gpus=st.sampled_from([0, 0, 1]),
-    inputs=st.lists(st.sampled_from(DATASETS), max_size=2, unique=True).map(tuple),
-    priority=st.sampled_from(PRIORITIES),
-    objective=st.sampled_from([Weights(), Weights(1, 1, 0), Weights(0, 0, 1)]),
-)
-
-
-@st.composite
-def views(draw: st.DrawFn, name: str) -> SiteView:
-    held = draw(st.integers(0, 4))
-    return a_view(
-        name,
-        cpus=draw(st.sampled_from([2, 4, 8])),
-        nodes=draw(st.integers(1, 4)),
-        gpus={"a100": 2} if draw(st.booleans()) else {},
-        held=(running(held, until=draw(st.sampled_from([0.25, 1, 5]))),) if held else (),
-        speed=draw(st.sampled_from([1.0, 2.0])),
-        queue_ahead=draw(st.sampled_from([0.0, 0.0, 1.0])),
-    )
-
-
-@st.composite
-def worlds(draw: st.DrawFn) -> PlanInput:
-    sites = [draw(views(name)) for name in SITES]
-    chosen = draw(st.lists(shapes, min_size=1, max_size=6, unique=True))
-    classes = [waiting(shape, draw(st.integers(1, 8)), draw(st.integers(0, 99))) for shape in chosen]
-    links = [a_link(a, b, draw(st.sampled_from([0.5, 2]))) for a in SITES for b in SITES if a != b and draw(st.booleans())]
-    at = {name: draw(st.sampled_from(["ams", "osl", "ams fra"])) for name in DATASETS}
-    return a_world(*sites, classes=classes, links=links, at=at)
-
-
-def rooms_after(world: PlanInput, placements: Iterable[Placement]) -> dict[str, Room]:
-    """What is left at each site; fails when something was placed that does not fit whole, but for what waits in its own queue."""
-    rooms = {view.site.name: view.rooms["cpu"] for view in world.sites}
-    for view in world.sites:
-        for held in view.held:
-            room = rooms[view.site.name]
-            left = room.take(held.task, min(room.fit(held.task), held.tasks * len(held.ends)))
-            assert left is not None
-            rooms[view.site.name] = left
-    for placement in placements:
-        if is_ahead(placement):
-            continue
-        task = placement.shape.resources.on(placement.gpu_type)
-        left = rooms[placement.site].take(task, placement.shape.tasks * placement.count)
-        assert left is not None
-        rooms[placement.site] = left
-    return rooms
-
-
-def is_ahead(placement: Placement) -> bool:
-    """Whether it waits in the site's own queue."""
-    return placement.decision.cost.wait_hours > 0
+from tests.broker.placement.drawn import PRIORITIES, cost_of, greedy, is_ahead, rooms_after, worlds
 
 
 @given(worlds())
@@ -147,11 +80,11 @@ def test_what_is_missing_has_a_booking_and_what_is_there_has_none(world):
 
 @given(worlds())
 @settings(max_examples=200, deadline=None)
-def test_lower_priorities_change_nothing_for_higher_ones(world):
+def test_lower_priorities_cost_higher_ones_nothing(world):
     highest = max(queued.shape.priority for queued in world.classes)
-    upper = tuple(queued for queued in world.classes if queued.shape.priority == highest)
-    of_all = [placement for placement in plan(world).placements if placement.shape.priority == highest]
-    assert of_all == list(plan(replace(world, classes=upper)).placements)
+    alone = replace(world, classes=tuple(queued for queued in world.classes if queued.shape.priority == highest))
+    assert [each for each in greedy(world).placements if each.shape.priority == highest] == list(greedy(alone).placements)
+    assert cost_of(plan(world), highest) <= cost_of(greedy(alone)) + 1e-6
 
 
 @given(worlds())
