@@ -143,6 +143,10 @@ class Pools:
         self._settle()
         return np.array([column.total for column in self._columns])
 
+    def wholes(self) -> Floats:
+        """All that may be used: by pool and resource."""
+        return np.array([self.vector(column.usable.total) for column in self._columns])
+
     def needs(self, rows: Places) -> Floats:
         """What whole jobs of these rows take, by resource."""
         return self._needs.wholes[rows]
