@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from broker.cli import backup, datasets, doctor, federation, jobs, looking, operating, planning, submitting, tokens, up
+from broker.cli import backup, datasets, doctor, federation, jobs, looking, operating, planning, simulate, submitting, tokens, up
 from broker.cli.exits import Exit
 from broker.cli.session import Session
 from broker.errors import FedError, Invalid, NoAnswer, NotFound, Unavailable
@@ -62,6 +62,7 @@ VERBS: tuple[Callable[..., None], ...] = (
     federation.uncordon,
     operating.drain,
     planning.plan,
+    simulate.simulate,
     jobs.why,
     jobs.logs,
     jobs.events,

@@ -1,0 +1,104 @@
+"""Many simulations, side by side: in this process, in several, or as Ray tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+
+from broker.errors import Invalid
+from broker.simulator.compositions import compose
+from broker.simulator.engine import simulate
+from broker.simulator.modifiers import (
+    with_estimates_off,
+    with_links_at,
+    with_maintenance,
+    with_site_lost,
+    with_spot_losses,
+    with_varying_links,
+)
+from broker.simulator.outcome import Outcome
+from broker.simulator.policies import named
+from broker.simulator.scenario import Scenario
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is simulated: a composition with its window and load, and what goes otherwise."""
+
+    composition: str
+    data: Path | None = None
+    jobs: int = 20_000
+    load: float = 0.9
+    estimates_off: float = 1.0
+    links_at: float = 1.0
+    loses_site: bool = False
+    spot_losses_per_day: float = 0.0
+    has_maintenance: bool = False
+    has_varying_links: bool = False
+
+    def scenario(self, seed: int) -> Scenario:
+        """Raises what `compose` raises."""
+        made = compose(self.composition, self.data, seed=seed, jobs=self.jobs, load=self.load)
+        if self.estimates_off != 1.0:
+            made = with_estimates_off(made, self.estimates_off, seed)
+        if self.links_at != 1.0:
+            made = with_links_at(made, self.links_at)
+        if self.loses_site:
+            made = with_site_lost(made)
+        if self.spot_losses_per_day:
+            made = with_spot_losses(made, self.spot_losses_per_day, seed)
+        if self.has_maintenance:
+            made = with_maintenance(made, seed)
+        return with_varying_links(made, seed) if self.has_varying_links else made
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One simulation: a setting, a seed, and a policy with its parameters."""
+
+    setting: Setting
+    seed: int
+    policy: str
+    parameters: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A run and what came of it; `notes` says what was composed."""
+
+    run: Run
+    outcome: Outcome
+    notes: str
+
+
+def simulated(run: Run) -> Result:
+    """One of them. Raises what `compose` and `named` raise."""
+    scenario = run.setting.scenario(run.seed)
+    return Result(run, simulate(scenario, named(run.policy, **run.parameters)), scenario.notes)
+
+
+def sweep(runs: Sequence[Run], processes: int = 1, on_ray: bool = False) -> Iterator[Result]:
+    """All of them, in order, as they come. Raises Invalid where Ray is asked for and not there."""
+    if on_ray:
+        yield from _on_ray(runs)
+    elif processes == 1:
+        yield from map(simulated, runs)
+    else:
+        with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+            yield from pool.map(simulated, runs)
+
+
+def _on_ray(runs: Sequence[Run]) -> Iterator[Result]:
+    try:
+        import ray
+    except ImportError as error:
+        raise Invalid("--ray: the extra `ray` is not installed: pip install 'fedbroker[ray]'") from error
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False)
+    task: Callable[[Run], object] = ray.remote(simulated).remote
+    for waiting in [task(run) for run in runs]:
+        result: Result = ray.get(waiting)
+        yield result
