@@ -49,6 +49,13 @@ def test_the_brokers_readme_says_where_each_module_is():
     assert [str(path) for path in modules if f"`{path.name}`" not in readme] == []
 
 
+def test_the_simulators_readme_says_where_each_module_is():
+    readme = (ROOT / "broker/simulator/README.md").read_text()
+    modules = list((ROOT / "broker/simulator").glob("[a-z]*.py"))
+    assert modules
+    assert [path.name for path in modules if f"`{path.name}`" not in readme] == []
+
+
 @pytest.mark.parametrize("path", [path for path in ROOT.rglob("*.md") if ".venv" not in path.parts], ids=lambda path: path.name)
 def test_links_between_documents_lead_somewhere(path):
     targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text())

@@ -76,6 +76,7 @@ def as_html(results: Sequence[Result]) -> str:
 
 def _plots(outcomes: Mapping[str, Outcome]) -> list[str]:
     try:
+        from matplotlib import rc_context
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -91,7 +92,8 @@ def _plots(outcomes: Mapping[str, Outcome]) -> list[str]:
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=7)
         out = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(out, metadata={"Date": None})  # type: ignore[no-untyped-call]
+        with rc_context({"svg.hashsalt": title}):  # ids in the page are the same each time
+            FigureCanvasSVG(figure).print_svg(out, metadata={"Date": None})  # type: ignore[no-untyped-call]
         return out.getvalue()[out.getvalue().index("<svg") :]
 
     return [drawn(*plot) for plot in PLOTS]
