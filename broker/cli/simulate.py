@@ -21,6 +21,7 @@ def simulate(
     seed: Annotated[list[int] | None, typer.Option(help="Several times for several.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="The window's length.")] = 20_000,
     load: Annotated[float, typer.Option(min=0.01, help="Work asked for, as a part of what the federation can do.")] = 0.9,
+    money_weight: Annotated[float, typer.Option(min=0.0, help="What a unit of money weighs beside an hour, for jobs.")] = 0.5,
     estimates_off: Annotated[float, typer.Option(min=1.0, help="Run times are expected wrong by up to this factor.")] = 1.0,
     links_at: Annotated[float, typer.Option(min=0.001, help="The part of every link's bandwidth that is there.")] = 1.0,
     lose_site: Annotated[bool, typer.Option("--lose-site", help="The largest site is lost for two hours at the peak.")] = False,
@@ -51,7 +52,17 @@ def simulate(
     if faults:
         raise Invalid(faults=faults)
     setting = Setting(
-        composition, data, jobs, load, estimates_off, links_at, lose_site, spot_losses, maintenance, varying_links
+        composition,
+        data,
+        jobs,
+        load,
+        estimates_off,
+        links_at,
+        lose_site,
+        spot_losses,
+        maintenance,
+        varying_links,
+        money_weight,
     )
     runs = [Run(setting, each, name) for each in seed or [1] for name in chosen]
     try:

@@ -26,8 +26,8 @@ from topology.link import GIB, Link
 from topology.resources import Resources
 from topology.site import Engine, Pool, Power, Price, Site, Storage
 
-OBJECTIVE = Weights(hours=1.0, money=0.5)
-"""Of all jobs: two units of money weigh as much as an hour."""
+MONEY_WEIGHT = 0.5
+"""Of all jobs, unless told: two units of money weigh as much as an hour."""
 SPEEDS = (0.8, 1.0, 1.0, 1.25)
 CPU_HOUR = (0.01, 0.06)
 GPU_HOUR = (0.4, 2.0)
@@ -53,17 +53,27 @@ class Parts:
     notes: str
 
 
-def compose(name: str, data: Path | None = None, *, seed: int, jobs: int = 20_000, load: float = 0.9) -> Scenario:
+def compose(
+    name: str,
+    data: Path | None = None,
+    *,
+    seed: int,
+    jobs: int = 20_000,
+    load: float = 0.9,
+    money_weight: float = MONEY_WEIGHT,
+) -> Scenario:
     """One of `COMPOSITIONS`. Raises ValueError for another name and where `data`, the folder of the traces, is missing; BadTrace
     and OSError where they cannot be read."""
     if name not in COMPOSITIONS:
         raise ValueError(f"composition {name!r}: one of {', '.join(COMPOSITIONS)}")
     if jobs < 1 or load <= 0:
         raise ValueError(f"jobs {jobs}, load {load}: both are more than nothing")
+    if money_weight < 0:
+        raise ValueError(f"money_weight {money_weight}: not below 0")
     if data is None and name != "generated":
         raise ValueError(f"composition {name!r} needs the folder of the traces")
     chance = random.Random(f"{name} {seed}")
-    return _bound(COMPOSITIONS[name](data or Path(), chance, jobs), chance, jobs, load, seed)
+    return _bound(COMPOSITIONS[name](data or Path(), chance, jobs), chance, load, seed, Weights(1.0, money_weight))
 
 
 def _lcg_swim(data: Path, chance: random.Random, jobs: int) -> Parts:
@@ -165,7 +175,7 @@ COMPOSITIONS: Mapping[str, Callable[[Path, random.Random, int], Parts]] = {
 }
 
 
-def _bound(parts: Parts, chance: random.Random, jobs: int, load: float, seed: int) -> Scenario:
+def _bound(parts: Parts, chance: random.Random, load: float, seed: int, objective: Weights) -> Scenario:
     """Jobs with their classes, data and times."""
     datasets, replicas, by_tenant = _data(parts, chance)
     fitting = [job for job in parts.jobs if _fits(job, parts.sites)]
@@ -183,16 +193,17 @@ def _bound(parts: Parts, chance: random.Random, jobs: int, load: float, seed: in
             read = _zipf(by_tenant[job.tenant], chance) if chance.random() < READS else None
             priority = chance.choice((50, 50, 50, 80)) if job.kind else 50
             deadline_s = _deadline(job, chance) if job.kind and chance.random() < 1 / 3 else None
-            shape = of_kind[job.kind] = _shape(job, read, priority, deadline_s)
+            shape = of_kind[job.kind] = _shape(job, objective, read, priority, deadline_s)
         arrivals.append(Arrival(job.name, (job.at - first) * stretch, shape, job.run_time_s))
     topology = Topology.of(parts.sites, parts.links, datasets, replicas)
     classes = len({arrival.shape for arrival in arrivals})
     what = f"seed {seed}, {len(arrivals)} jobs of {classes} classes, times stretched by {stretch:.3g} for load {load:g}"
+    what += f", an hour weighs as much as {1 / objective.money:g} of money" if objective.money else ", money does not count"
     notes = f"{parts.notes}; {what}"
     return Scenario(f"{parts.name}-{seed}", topology, tuple(arrivals), (), notes)
 
 
-def _shape(job: Recorded, read: DatasetId | None, priority: int, deadline_s: float | None) -> Shape:
+def _shape(job: Recorded, objective: Weights, read: DatasetId | None, priority: int, deadline_s: float | None) -> Shape:
     memory = job.memory_gib if job.memory_gib is not None else 2.0 * job.cpus
     return Shape(
         tenant=job.tenant,
@@ -200,7 +211,7 @@ def _shape(job: Recorded, read: DatasetId | None, priority: int, deadline_s: flo
         resources=TaskResources(_power_of_two(job.cpus), _power_of_two(max(memory, 0.25)), GpuRequest(job.gpus, ())),
         inputs=(read,) if read else (),
         run_time_s=_power_of_two(min(job.expected_s or job.run_time_s, 7 * 86_400.0)),
-        objective=OBJECTIVE,
+        objective=objective,
         sites=SiteRules(),
         priority=priority,
         max_wait_s=None,

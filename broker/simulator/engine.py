@@ -24,8 +24,10 @@ from topology.dataset import DatasetId, Replica
 from topology.graph import Topology
 from topology.site import Admission, Site
 
-TURN_S = 10.0
-"""Plans are at least so far apart: a plan for each job alone would say nothing new."""
+TURN_S = (10.0, 60.0)
+TURN_PART = 1 / 200
+"""Plans are at least this part of the mean run time apart, between these bounds: a plan for each job alone would say nothing new,
+and what a job waits for its turn is little beside how long it runs."""
 AGAIN_S = 300.0
 """A queue that nothing has changed is planned again after this long: guesses about waits grow with time."""
 SAMPLES = 400
@@ -63,9 +65,13 @@ class _Site:
     view: SiteView | None = None
 
 
-def simulate(scenario: Scenario, policy: Policy, *, turn_s: float = TURN_S) -> Outcome:
-    """Run it to the end: until all jobs are over, or nothing happens any more and the policy places no more of them. Raises
-    ValueError for a policy that places what is not queued, or where there is no such pool."""
+def simulate(scenario: Scenario, policy: Policy, *, turn_s: float | None = None) -> Outcome:
+    """Run it to the end: until all jobs are over, or nothing happens any more and the policy places no more of them. Plans are at
+    least `turn_s` apart; `TURN_PART` says how far if that is not given. Raises ValueError for a policy that places what is not
+    queued, or where there is no such pool."""
+    if turn_s is None:
+        mean = sum(job.run_time_s for job in scenario.arrivals) / max(len(scenario.arrivals), 1)
+        turn_s = min(max(mean * TURN_PART, TURN_S[0]), TURN_S[1])
     return _Simulation(scenario, policy, turn_s).run()
 
 

@@ -9,7 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from broker.errors import Invalid
-from broker.simulator.compositions import compose
+from broker.simulator.compositions import MONEY_WEIGHT, compose
 from broker.simulator.engine import simulate
 from broker.simulator.modifiers import (
     with_estimates_off,
@@ -38,10 +38,13 @@ class Setting:
     spot_losses_per_day: float = 0.0
     has_maintenance: bool = False
     has_varying_links: bool = False
+    money_weight: float = MONEY_WEIGHT
 
     def scenario(self, seed: int) -> Scenario:
         """Raises what `compose` raises."""
-        made = compose(self.composition, self.data, seed=seed, jobs=self.jobs, load=self.load)
+        made = compose(
+            self.composition, self.data, seed=seed, jobs=self.jobs, load=self.load, money_weight=self.money_weight
+        )
         if self.estimates_off != 1.0:
             made = with_estimates_off(made, self.estimates_off, seed)
         if self.links_at != 1.0:
