@@ -121,6 +121,8 @@ class _Simulation:
                 placed = self._turn()
                 if not placed and not following and self._is_quiet():
                     break
+            elif self._left and not self._queue and not following and self._is_quiet():
+                raise RuntimeError(f"{self._left} jobs neither wait nor run: a fault of the simulator")
         took_s = time.perf_counter() - began
         ran = tuple(_ran(job) for job in self._jobs)
         return Outcome(self._scenario.name, self._policy.name, ran, tuple(self._samples), self._plans, self._plan_s, took_s)

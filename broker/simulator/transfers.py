@@ -140,8 +140,8 @@ class Transfers:
     def _retry(self, links: Iterable[str], now: float) -> None:
         for link in links:
             for key in list(self._waiting.get(link, ())):
-                if not self._try(key, now):
-                    break
+                if not self._try(key, now) and self._waits_at.get(key) == link:
+                    break  # those behind it wait for the same
 
     def _wait(self, key: Key, link: str) -> None:
         if self._waits_at.get(key) != link:

@@ -159,3 +159,15 @@ def test_whatever_is_lost_comes_to_its_end(scenario, site, at):
     assert all(job.ended_at is not None for job in simulate(lost, Ours()).jobs)
 
 
+
+
+def test_what_waits_for_one_link_is_not_held_up_by_what_waits_for_another():
+    # both wait for hub:osl, taken for an hour; then the first waits for ams:hub, which is taken still, and the second goes
+    data = {"taken": "bru", "first": "ams", "second": "fra", "long": "ams"}
+    links = [a_link("ams", "hub"), a_link("bru", "hub"), a_link("fra", "hub"), a_link("hub", "osl")]
+    arrivals = [("taken", 0.0, "osl"), ("first", 20.0, "osl"), ("second", 40.0, "osl"), ("long", HOUR / 2, "hub")]
+    jobs = [a_job(name, at, inputs=(name,), names=(target,)) for name, at, target in arrivals]
+    sites = [a_site(name) for name in ("ams", "bru", "fra", "hub", "osl")]
+    found = ran(a_scenario(sites, jobs, data, links), named("least-loaded"))
+    assert found["second"].started_at == pytest.approx(2 * HOUR, abs=30)
+    assert found["first"].started_at == pytest.approx(3 * HOUR, abs=60)
