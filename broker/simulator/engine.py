@@ -280,7 +280,7 @@ class _Simulation:
 
     def _requeue(self, job: _Job) -> None:
         for key in job.missing:
-            self._coming[key].pop(job, None)
+            self._coming.get(key, {}).pop(job, None)
         job.missing = set()
         self._leave(job, self._sites[job.site])
         job.started_at = None
@@ -340,6 +340,8 @@ class _Simulation:
         at.lost -= 1
         at.view = None
         self._is_stale = True
+        for key in self._coming:  # what only this site has could not be asked for while it was lost
+            self._transfers.ask(key, self._now)
 
     def _open(self, at: _Site) -> None:
         at.cordoned -= 1

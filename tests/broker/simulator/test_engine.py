@@ -171,3 +171,11 @@ def test_what_waits_for_one_link_is_not_held_up_by_what_waits_for_another():
     found = ran(a_scenario(sites, jobs, data, links), named("least-loaded"))
     assert found["second"].started_at == pytest.approx(2 * HOUR, abs=30)
     assert found["first"].started_at == pytest.approx(3 * HOUR, abs=60)
+
+
+def test_data_that_only_a_lost_site_has_comes_once_it_is_back():
+    lost = SiteLost(60.0, "ams", 2 * HOUR)
+    jobs = [a_job("one", 120.0, inputs=("corpus",), names=("fra",))]
+    scenario = a_scenario([a_site("ams"), a_site("fra")], jobs, {"corpus": "ams"}, [a_link("ams", "fra")], [lost])
+    for policy in ("least-loaded", "ours"):
+        assert ran(scenario, named(policy))["one"].started_at == pytest.approx(3 * HOUR, abs=20)
