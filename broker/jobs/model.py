@@ -11,6 +11,8 @@ from topology.dataset import DatasetId
 from topology.resources import Resources
 
 DEFAULT_TENANT = "default"
+BROKER = "the broker"
+"""Who asks for what the broker itself wants of a job."""
 
 
 class Phase(StrEnum):

@@ -14,6 +14,7 @@ from broker.placement.filters import Objection
 from broker.placement.judge import Options
 from broker.placement.memory import Memory
 from broker.placement.pools import Floats
+from broker.placement.quotas import Allowance, Quotas
 from broker.placement.shares import Shares
 from broker.placement.staging import NOTHING_MISSING, Staging, Stagings
 from broker.placement.view import Placement, PlanInput
@@ -48,6 +49,7 @@ class Board:
         self.given = given
         self.pools, self.judge, self._routes = memory.begin(given)
         self.shares = Shares(self._routes.links, given.bookings)
+        self.quotas = Quotas(given)
         self.placements: list[Placement] = []
         self.takers: list[tuple[Choices, int]] = []
         """For each placement the choices and the option that it took."""
@@ -73,15 +75,23 @@ class Board:
         return self.choices(choices.shape, choices.waited_hours)
 
     def room(self, choices: Choices) -> Floats:
-        """How many jobs of a class each of its options would start now."""
+        """How many jobs of a class each of its options would start now, whatever quotas say."""
         options = choices.options
         room = self.pools.jobs(options.rows, options.places, choices.busy_hours)
         room[np.isinf(choices.weighed)] = 0
         return room
 
-    def waits(self, choices: Choices, room: Floats, cap: float) -> Waits:
-        """The options without room that would cost less than `cap` if they had some."""
-        full = np.flatnonzero((room == 0) & (choices.weighed < cap))
+    def allowance(self, choices: Choices) -> Allowance | None:
+        """What quotas let a class have; None where none says anything."""
+        if choices.shape.tenant not in self.quotas:
+            return None
+        sites = [self._routes.sites[site] for site in choices.options.sites]
+        return self.quotas.allowance(choices.shape, sites, choices.options.tasks)
+
+    def waits(self, choices: Choices, room: Floats, cap: float, allowed: Floats | None = None) -> Waits:
+        """The options without room that would cost less than `cap` if they had some, and that quotas allow some jobs."""
+        is_open = (room == 0) & (choices.weighed < cap)
+        full = np.flatnonzero(is_open if allowed is None else is_open & (allowed > 0))
         options, weight = choices.options, choices.shape.objective.hours
         rows, places, run_hours = options.rows[full], options.places[full], options.run_hours[full]
         hours = self.pools.wait_hours(rows, places, run_hours, choices.waited_hours)
@@ -154,6 +164,7 @@ class Board:
         self.placements += placements
         self.takers += [(choices, option)] * len(placements)
         for placement in placements:
+            self._count(choices, option, placement.count)
             self._book(placement.bookings)
         return True
 
@@ -161,9 +172,16 @@ class Board:
         options = choices.options
         pool, gpu_type = self.pools.pools[options.places[option]].name, options.gpu_types[option]
         site, bookings = self.site(choices, option), staging.bookings
+        self._count(choices, option, count)
         self.placements.append(Placement(choices.shape, count, site, pool, gpu_type, decision, bookings))
         self.takers.append((choices, option))
         self._book(staging.new)
+
+    def _count(self, choices: Choices, option: int, count: int) -> None:
+        """The tenant holds so much more."""
+        shape, site = choices.shape, self.site(choices, option)
+        whole = choices.options.tasks[option] * (shape.tasks * count)
+        self.quotas.add(shape.tenant, site, whole, is_firm=not shape.preemptible)
 
     def _book(self, bookings: Iterable[Booking]) -> None:
         new = [booking for booking in bookings if booking.target not in self.shares.coming(booking.dataset)]

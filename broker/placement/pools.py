@@ -7,7 +7,7 @@ All of it is in matrices, so that a class of jobs is held against all pools at o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +53,8 @@ class _Column:
     packed: list[tuple[Resources, int, Room]] = field(default_factory=list)
     """How `observed` came about: tasks of each size, the largest first, and what they left."""
     room: Room = Room()
+    taken: list[tuple[Resources, int]] = field(default_factory=list)
+    """What this plan has taken of it: tasks of a size, in order."""
     ahead: Resources = Resources()
 
     @staticmethod
@@ -93,6 +95,8 @@ class Pools:
         self._views: list[SiteView | None] = [None] * len(sites)
         self._of_site = [[place for place, (of, _) in enumerate(pairs) if of == index] for index in range(len(sites))]
         self._promised = np.full(len(pairs), math.inf)
+        self._made: set[int] = set()
+        """Where the promise is of room that others make."""
         self._spare = np.zeros((len(pairs), 2 + len(self.kinds)))
         self._rows: dict[tuple[Resources, int], int] = {}
         self._needs = _Needs(2 + len(self.kinds))
@@ -111,6 +115,7 @@ class Pools:
             self._reset(place)
         self._touched.clear()
         self._promised.fill(math.inf)
+        self._made.clear()
         self.backlog.fill(0.0)
         for index, view in enumerate(views):
             known = self._views[index]
@@ -203,6 +208,10 @@ class Pools:
         share: Floats = self._share[rows, places]
         return share
 
+    def part(self, amount: Resources, place: int) -> float:
+        """The largest part of a pool, in any one resource, that an amount is; 1 at most."""
+        return float(np.minimum(self.vector(amount) / self._columns[place].whole, 1.0).max())
+
     def room(self, place: int) -> Room:
         """What is free in a pool, node by node."""
         return self._columns[place].room
@@ -216,6 +225,7 @@ class Pools:
         self._changed.add(place)
         self._touched.add(place)
         column.room = room
+        column.taken.append((task, tasks * jobs))
         if busy_hours > self._promised[place]:
             self._spare[place] -= self.vector(task * (tasks * jobs))
 
@@ -241,6 +251,36 @@ class Pools:
         last = int(np.searchsorted(column.times[:-1], release, "right")) - 1
         self._promised[place] = max((release - self.now) / 3600, SOONEST_HOURS)
         self._spare[place] = self._left_over(column, row, column.released[last])
+
+    def freed(
+        self, place: int, gone: Mapping[tuple[Resources, int], int], claims: Iterable[tuple[Resources, int]]
+    ) -> Room | None:
+        """The room of a pool once so many attempts of each size are gone and these tasks have come; None where they do not."""
+        column, left = self._columns[place], dict(gone)
+        room = column.usable
+        for group in sorted(column.held, key=_largest_first):
+            count = len(group.ends)
+            off = min(left.get((group.task, group.tasks), 0), count)
+            if off:
+                left[group.task, group.tasks] -= off
+            room = _taken_off(room, group.task, group.tasks * (count - off))
+        for task, tasks in (*column.taken, *claims):
+            with_it = room.take(task, tasks)
+            if with_it is None:
+                return None
+            room = with_it
+        return room
+
+    def may_make_room(self, place: int) -> bool:
+        """Not where what comes free is promised to one that waits for it without anybody giving way."""
+        return place in self._made or not math.isfinite(self._promised[place])
+
+    def keep_made(self, place: int, left_over: Resources) -> None:
+        """Others give way to jobs that will soon start here; what they leave over may be taken."""
+        spare = np.maximum(self.vector(left_over), 0.0)
+        self._spare[place] = np.minimum(self._spare[place], spare) if math.isfinite(self._promised[place]) else spare
+        self._promised[place] = min(self._promised[place], SOONEST_HOURS)
+        self._made.add(place)
 
     def _left_over(self, column: _Column, row: int, released: Floats) -> Floats:
         """What the first that waits leaves over at its start, by sums. Where the sums would do now and only broken-up nodes
@@ -273,7 +313,7 @@ class Pools:
 
     def _reset(self, place: int) -> None:
         column = self._columns[place]
-        column.room, column.ahead = column.observed, column.most_ahead
+        column.room, column.ahead, column.taken = column.observed, column.most_ahead, []
         self._changed.add(place)
 
     def _expect(self, column: _Column) -> None:
@@ -395,10 +435,15 @@ def _after(column: _Column, usable: Room, held: Iterable[Held]) -> Room:
             room = known[number][2]
         else:
             known = []
-            taken = room.take(group.task, tasks)
-            room = (room.take(group.task, min(tasks, room.fit(group.task))) or room) if taken is None else taken
+            room = _taken_off(room, group.task, tasks)
         column.packed.append((group.task, tasks, room))
     return room
+
+
+def _taken_off(room: Room, task: Resources, tasks: int) -> Room:
+    """Without so many tasks, or as many of them as there are room for."""
+    taken = room.take(task, tasks)
+    return (room.take(task, min(tasks, room.fit(task))) or room) if taken is None else taken
 
 
 def _largest_first(held: Held) -> tuple[float, float, float]:

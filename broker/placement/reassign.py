@@ -4,8 +4,8 @@ Who is placed stays as it is: so many of each class, as the order found fair. Wh
 pools. Its relaxation is solved by HiGHS (Huangfu and Hall, Mathematical Programming Computation 10, 2018), with room by sums;
 whole jobs are then placed node by node, and what rounding and broken-up nodes leave over goes to the cheapest room that is left.
 
-Only jobs of one priority are dealt out together, so that none goes elsewhere for the sake of a lower one; and what is kept for
-those that wait stays kept.
+Only jobs of one priority, and either those that may be preempted or those that may not, are dealt out together, so that none goes
+elsewhere for the sake of a lesser one; and what is kept for those that wait stays kept.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def reassigned(plan: Plan, board: Board, full: Iterable[Choices], memory: Memory
     """The plan, which was made on `board`, or a better deal of it. `full` are the classes that found no room at all: where a new
     deal has some for them, the plan says that it is cut, and the next one comes at once."""
     promises, made_on = board.pools.promises, board
-    for priority in sorted({placement.shape.priority for placement in plan.placements}, reverse=True):
+    for turn in sorted({_turn(placement.shape) for placement in plan.placements}):
         taken = _gathered(board)
-        moving = [each for each in taken if each.choices.shape.priority == priority and not each.is_ahead]
+        moving = [each for each in taken if _turn(each.choices.shape) == turn and _may_move(each, board)]
         for _ in range(RETRIES):
             if not _is_promising(moving):
                 break
@@ -68,6 +68,16 @@ def reassigned(plan: Plan, board: Board, full: Iterable[Choices], memory: Memory
         return plan
     is_cut = plan.is_cut or any(board.room(board.renewed(choices)).any() for choices in full)
     return replace(plan, placements=tuple(board.placements), bookings=tuple(board.bookings), is_cut=is_cut)
+
+
+def _turn(shape: Shape) -> tuple[bool, int]:
+    """Only what is equal here is dealt out together."""
+    return shape.preemptible, -shape.priority
+
+
+def _may_move(taken: _Taken, board: Board) -> bool:
+    """Not what waits in a site's own queue, and not where a quota looks at where it goes."""
+    return not taken.is_ahead and not board.quotas.has_scopes(taken.choices.shape.tenant)
 
 
 @dataclass(slots=True, eq=False)
