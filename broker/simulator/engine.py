@@ -408,4 +408,5 @@ def _ran(job: _Job) -> Ran:
         wan_gib=job.wan_gib,
         attempts=job.attempts,
         deadline_at=None if job.arrival.shape.deadline_s is None else job.arrival.at + job.arrival.shape.deadline_s,
+        objective=job.arrival.shape.objective,
     )

@@ -19,6 +19,7 @@ COLUMNS: Mapping[str, Callable[[Figures], float]] = {
     "mean h": lambda each: each.mean_completion_h,
     "p95 h": lambda each: each.p95_completion_h,
     "wait h": lambda each: each.mean_wait_h,
+    "weighed": lambda each: each.mean_weighed,
     "money": lambda each: each.money,
     "egress": lambda each: each.egress_money,
     "WAN GiB": lambda each: each.wan_gib,
@@ -63,7 +64,7 @@ def as_html(results: Sequence[Result]) -> str:
     first = {name: some[0].outcome for name, some in by_policy(results).items()}
     plots = "".join(f"<figure>{svg}</figure>" for svg in _plots(first))
     head = "".join(f"<th>{html.escape(name)}</th>" for name in ("policy", *COLUMNS))
-    body = "".join("<tr>" + "".join(f"<td>{_cell(each)}</td>" for each in row) + "</tr>" for row in rows(results))
+    body = "".join("<tr>" + "".join(f"<td>{cell(each)}</td>" for each in row) + "</tr>" for row in rows(results))
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in dict.fromkeys(result.notes for result in results))
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><title>fed simulate</title><style>"
@@ -151,7 +152,8 @@ PLOTS: Sequence[tuple[str, str, str, Draw]] = (
 """Title, axes, and what each policy draws."""
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """A number in a few digits; words as they are."""
     if isinstance(value, str):
         return html.escape(value)
     return f"{value:,.0f}" if isinstance(value, int | float) and abs(value) >= 100 else f"{value:.3g}"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 from broker.errors import Invalid
 from broker.simulator.compositions import MONEY_WEIGHT, compose
@@ -22,6 +24,9 @@ from broker.simulator.modifiers import (
 from broker.simulator.outcome import Outcome
 from broker.simulator.policies import named
 from broker.simulator.scenario import Scenario
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,31 +82,43 @@ class Result:
     notes: str
 
 
+@lru_cache(maxsize=2)
+def scenario_of(setting: Setting, seed: int) -> Scenario:
+    """As `Setting.scenario`; kept for the next run of it in this process."""
+    return setting.scenario(seed)
+
+
 def simulated(run: Run) -> Result:
     """One of them. Raises what `compose` and `named` raise."""
-    scenario = run.setting.scenario(run.seed)
+    scenario = scenario_of(run.setting, run.seed)
     return Result(run, simulate(scenario, named(run.policy, **run.parameters)), scenario.notes)
 
 
 def sweep(runs: Sequence[Run], processes: int = 1, on_ray: bool = False) -> Iterator[Result]:
     """All of them, in order, as they come. Raises Invalid where Ray is asked for and not there."""
+    yield from spread(simulated, runs, processes, on_ray)
+
+
+def spread(each: Callable[[T], R], items: Sequence[T], processes: int = 1, on_ray: bool = False) -> Iterator[R]:
+    """What a module's function makes of all of these, in order, as it comes: here, in processes or as Ray tasks. Raises Invalid
+    where Ray is asked for and not there."""
     if on_ray:
-        yield from _on_ray(runs)
+        yield from _on_ray(each, items)
     elif processes == 1:
-        yield from map(simulated, runs)
+        yield from map(each, items)
     else:
         with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-            yield from pool.map(simulated, runs)
+            yield from pool.map(each, items)
 
 
-def _on_ray(runs: Sequence[Run]) -> Iterator[Result]:
+def _on_ray(each: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     try:
         import ray
     except ImportError as error:
         raise Invalid("--ray: the extra `ray` is not installed: pip install 'fedbroker[ray]'") from error
     if not ray.is_initialized():
         ray.init(log_to_driver=False)
-    task: Callable[[Run], object] = ray.remote(simulated).remote
-    for waiting in [task(run) for run in runs]:
-        result: Result = ray.get(waiting)
+    task: Callable[[T], object] = ray.remote(each).remote
+    for waiting in [task(item) for item in items]:
+        result: R = ray.get(waiting)
         yield result
