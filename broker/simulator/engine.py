@@ -388,7 +388,10 @@ def _known(graph: Topology, of: DatasetId, at: str) -> Replica:
 
 def _part(parts: Iterable[tuple[float, float]]) -> float:
     """Of (busy, whole) pairs, the busy part."""
-    busy, whole = (sum(values) for values in zip(*parts, strict=True))
+    busy = whole = 0.0
+    for some, every in parts:
+        busy += some
+        whole += every
     return busy / whole if whole else 0.0
 
 
