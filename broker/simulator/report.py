@@ -5,9 +5,11 @@ from __future__ import annotations
 import html
 import io
 from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from broker.errors import Invalid
+from broker.simulator.bound import Bound
 from broker.simulator.figures import Figures, figures_of, mean_of, plain, spread_of
 from broker.simulator.outcome import Outcome, Ran, Sample
 from broker.simulator.sweep import Result
@@ -31,6 +33,11 @@ COLUMNS: Mapping[str, Callable[[Figures], float]] = {
     "jobs/min": lambda each: each.jobs_per_minute,
 }
 """Of the table, beside the policy."""
+HEADS = ("policy", *COLUMNS, "above bound")
+BOUND = "lower bound"
+
+Bounds = Mapping[int, Bound]
+"""By seed."""
 
 
 def by_policy(results: Sequence[Result]) -> dict[str, list[Result]]:
@@ -42,29 +49,38 @@ def by_policy(results: Sequence[Result]) -> dict[str, list[Result]]:
     return found
 
 
-def rows(results: Sequence[Result]) -> list[tuple[object, ...]]:
-    """A row for each policy: its name and `COLUMNS`, in the mean over seeds."""
+def rows(results: Sequence[Result], bounds: Bounds) -> list[tuple[object, ...]]:
+    """A row for each policy: its name, `COLUMNS` in the mean over seeds, and how far it is above the bound; then the bound's."""
     means = {name: mean_of([figures_of(each.outcome) for each in some]) for name, some in by_policy(results).items()}
-    return [(name, *(column(mean) for column in COLUMNS.values())) for name, mean in means.items()]
+    bound = fmean(each.mean_weighed for each in bounds.values())
+    found = [(name, *(column(mean) for column in COLUMNS.values()), _above(mean, bound)) for name, mean in means.items()]
+    return [*found, (BOUND, *(bound if name == "weighed" else "-" for name in COLUMNS), "0.0%")]
 
 
-def as_json(results: Sequence[Result]) -> dict[str, Any]:
+def _above(figures: Figures, bound: float) -> str:
+    """Nothing is said of a policy that left jobs unfinished: the bound is none for it."""
+    return "-" if figures.unfinished or not bound else f"{figures.mean_weighed / bound - 1:.1%}"
+
+
+def as_json(results: Sequence[Result], bounds: Bounds) -> dict[str, Any]:
     """`notes` of each scenario; for each policy the `mean` of all figures, their `spread` (least and most over seeds), and each
-    seed's under `seeds`. Keys of figures are the fields of `Figures`, and `money`."""
+    seed's under `seeds`. Keys of figures are the fields of `Figures`, and `money`. `bounds` has what no policy's `mean_weighed`
+    can be below, by seed."""
     policies = {}
     for name, some in by_policy(results).items():
         figures = [figures_of(each.outcome) for each in some]
         seeds = {str(each.run.seed): plain(one) for each, one in zip(some, figures, strict=True)}
         policies[name] = {"mean": plain(mean_of(figures)), "spread": spread_of(figures), "seeds": seeds}
-    return {"notes": list(dict.fromkeys(result.notes for result in results)), "policies": policies}
+    least = {str(seed): each.mean_weighed for seed, each in bounds.items()}
+    return {"notes": list(dict.fromkeys(result.notes for result in results)), "policies": policies, "bounds": least}
 
 
-def as_html(results: Sequence[Result]) -> str:
+def as_html(results: Sequence[Result], bounds: Bounds) -> str:
     """A page of its own, with the table and plots of the first seed. Raises Invalid where matplotlib is missing."""
     first = {name: some[0].outcome for name, some in by_policy(results).items()}
     plots = "".join(f"<figure>{svg}</figure>" for svg in _plots(first))
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in ("policy", *COLUMNS))
-    body = "".join("<tr>" + "".join(f"<td>{cell(each)}</td>" for each in row) + "</tr>" for row in rows(results))
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in HEADS)
+    body = "".join("<tr>" + "".join(f"<td>{cell(each)}</td>" for each in row) + "</tr>" for row in rows(results, bounds))
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in dict.fromkeys(result.notes for result in results))
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><title>fed simulate</title><style>"

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from broker.simulator.figures import Figures
 from broker.simulator.policies import grid_of
-from broker.simulator.sweep import Run, Setting
+from broker.simulator.sweep import Run, Setting, measured, spread
 
 WINDOW = 3_000
 """Jobs of the window."""
@@ -33,3 +33,9 @@ def best(tried: Sequence[tuple[Run, Figures]]) -> dict[str, Parameters]:
         if run.policy not in chosen or rank < chosen[run.policy][0]:
             chosen[run.policy] = (rank, run.parameters)
     return {policy: parameters for policy, (_, parameters) in chosen.items()}
+
+
+def tuned(setting: Setting, policies: Iterable[str], processes: int = 1, on_ray: bool = False) -> dict[str, Parameters]:
+    """The parameters of all policies that have any, after their trials. Raises what `compose` raises."""
+    runs = trials(setting, policies)
+    return best(list(zip(runs, spread(measured, runs, processes, on_ray), strict=True)))

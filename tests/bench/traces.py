@@ -13,12 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from broker.simulator.bound import bound_of
 from broker.simulator.compositions import COMPOSITIONS
-from broker.simulator.figures import Figures, figures_of, mean_of
+from broker.simulator.figures import Figures, mean_of
 from broker.simulator.policies import KINDS, Ours
 from broker.simulator.report import COLUMNS, cell
-from broker.simulator.sweep import Run, Setting, scenario_of, simulated, spread
+from broker.simulator.sweep import Run, Setting, bounded, measured, spread
 from broker.simulator.tuning import Parameters, best, trials
 from broker.simulator.verdict import verdict
 
@@ -26,11 +25,9 @@ BOUND = "bound"
 """Stands for a policy where the lower bound is worked out."""
 
 
-def measured(run: Run) -> dict[str, float]:
+def figured(run: Run) -> dict[str, float]:
     """The figures of a run, or of the bound."""
-    if run.policy == BOUND:
-        return asdict(bound_of(scenario_of(run.setting, run.seed)))
-    return asdict(figures_of(simulated(run).outcome))
+    return asdict(bounded((run.setting, run.seed)) if run.policy == BOUND else measured(run))
 
 
 class Results:
@@ -45,14 +42,14 @@ class Results:
         """The figures of each, those run now that are not known."""
         missing = [run for run in runs if _key(run) not in self._known]
         with self._path.open("a") as file:
-            for run, figures in zip(missing, spread(measured, missing, self._processes), strict=True):
+            for run, figures in zip(missing, spread(figured, missing, self._processes), strict=True):
                 self._known[_key(run)] = figures
                 print(json.dumps({"run": _key(run), "figures": figures}), file=file, flush=True)
         return [self._known[_key(run)] for run in runs]
 
 
 def _key(run: Run) -> str:
-    return json.dumps({**asdict(run), "setting": {**asdict(run.setting), "data": None}}, sort_keys=True)
+    return json.dumps({**asdict(run), "setting": {**asdict(run.setting), "data": None}}, sort_keys=True, default=str)
 
 
 def main() -> None:
