@@ -125,7 +125,8 @@ def _faults(composition: str | None, own: Own, data: Path | None, policies: Sequ
 
 
 def _show(results: Sequence[Result], bounds: Mapping[int, Bound], html: Path | None, output: Format) -> None:
-    from broker.simulator.report import HEADS, as_html, as_json, rows
+    from broker.simulator.page import as_html
+    from broker.simulator.report import HEADS, as_json, rows
 
     if html:
         page = as_html(results, bounds)

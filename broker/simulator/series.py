@@ -38,8 +38,8 @@ class Series:
 
 
 def read_spot(path: Path) -> Series:
-    """SkyPilot's spot traces (Wu et al., NSDI 2024), gzipped or not: a JSON object with `metadata.gap_seconds` and `data`, 1 where
-    no machine was to be had. Raises BadTrace, and OSError."""
+    """SkyPilot's spot traces (Wu et al., NSDI 2024), gzipped or not: a JSON object with `metadata.gap_seconds` and `data`,
+    1 where no machine was to be had. Raises BadTrace, and OSError."""
     try:
         found = json.loads("".join(lines_of(path)))
     except ValueError as error:

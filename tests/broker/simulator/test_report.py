@@ -6,8 +6,9 @@ from broker.simulator.compositions import compose
 from broker.simulator.engine import simulate
 from broker.simulator.figures import figures_of, jain, mean_of, percentile, plain, spread_of
 from broker.simulator.outcome import Outcome, Ran, Sample
+from broker.simulator.page import as_html
 from broker.simulator.policies import Ours
-from broker.simulator.report import HEADS, as_html, as_json, rows
+from broker.simulator.report import HEADS, as_json, rows
 from broker.simulator.sweep import Run, Setting, bounded, sweep
 
 HOUR = 3600.0
@@ -74,8 +75,9 @@ def test_rows_and_json_tell_each_policy_and_the_bound(results, bounds):
 
 def test_the_page_has_a_table_and_plots(results, bounds):
     page = as_html(results, bounds)
-    assert page.count("<svg") == 9
-    assert "<td>ours</td>" in page
+    assert page.count("<svg") == 12
+    for words in ("Simulation", ">ours</td>", ">lower bound</td>", "Completion ", "generated: 300 kinds", "mean of 2 seeds"):
+        assert words in page
     assert page == as_html(results, bounds)
 
 
