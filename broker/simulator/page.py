@@ -16,15 +16,15 @@ from broker.simulator.verdict import verdict
 
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:#1d2733;background:#f5f6f8;margin:0}
-main{max-width:76rem;margin:0 auto;padding:2rem}
+main{max-width:90rem;margin:0 auto;padding:2rem}
 h1{font-size:1.6rem;margin:0}h2{font-size:1.15rem;margin:2rem 0 .6rem}
 .sub{color:#5b6775;margin:.2rem 0 1.2rem}
 section,figure{background:#fff;border:1px solid #e2e6ea;border-radius:8px}
-section{padding:1rem 1.2rem}
+section{padding:1rem 1.2rem}section p{margin:0 0 .4rem}
 ul{margin:0;padding-left:1.2rem}
 .table{overflow-x:auto;padding:.4rem .6rem}
-table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.85rem}
-td,th{padding:.35rem .55rem;text-align:right;border-bottom:1px solid #eceff2;white-space:nowrap}
+table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.8rem}
+td,th{padding:.3rem .35rem;text-align:right;border-bottom:1px solid #eceff2;white-space:nowrap}
 th{color:#5b6775;font-weight:600}
 td:first-child,th:first-child{text-align:left}
 tr.ours td{background:#eef5fc;font-weight:600}tr.bound td{color:#5b6775;font-style:italic}
@@ -56,7 +56,7 @@ def as_html(results: Sequence[Result], bounds: Bounds) -> str:
         (
             f"<!doctype html><html lang=en><meta charset=utf-8><title>fed simulate: {html.escape(subject)}</title>",
             f"<style>{STYLE}</style><main><h1>Simulation</h1><p class=sub>{html.escape(words)}</p>",
-            f"<section><ul>{''.join(f'<li>{html.escape(line)}</li>' for line in said)}</ul></section>" if said else "",
+            f"<section><p>The planner ({Ours.name}) beside the others:</p><ul>{''.join(f'<li>{html.escape(line)}</li>' for line in said)}</ul></section>" if said else "",
             f"<h2>Figures</h2><section class=table>{_table(shown, results, bounds)}</section>",
             f"<h2>Plots</h2><p class=legend>{''.join(_key(each) for each in shown)}</p>",
             f"<div class=plots>{''.join(f'<figure>{svg}</figure>' for svg in svgs(shown))}</div>",
@@ -89,20 +89,26 @@ def _dot(colour: str) -> str:
 def _table(shown: Sequence[Shown], results: Sequence[Result], bounds: Bounds) -> str:
     head = "".join(f"<th>{html.escape(name)}</th>" for name in HEADS)
     means = [mean_of(each.figures) for each in shown]
-    best = {name: _best(name, means) for name in COLUMNS}
+    best = {name: _best(name, means) for name in COLUMNS if len({COLUMNS[name](mean) for mean in means}) > 1}
     colours = {each.name: each.colour for each in shown}
     figures = {each.name: each.figures for each in shown}
     body = []
     for name, *values in rows(results, bounds):
         kind = "bound" if name == BOUND else "ours" if name == Ours.name else ""
         dot = _dot(colours[str(name)]) if name in colours else ""
-        cells = [f"<td>{dot}{html.escape(str(name))}</td>"]
+        cells = [f"<td>{dot}{_named(str(name))}</td>"]
         for head_of, value in zip(HEADS[1:], values, strict=True):
-            is_best = kind != "bound" and head_of in best and value == best[head_of] and len(shown) > 1
+            is_best = kind != "bound" and head_of in best and value == best[head_of]
             told = html.escape(cell(value)) + _range(head_of, figures.get(str(name), ()))
             cells.append(f"<td{' class=best' if is_best else ''}>{told}</td>")
         body.append(f"<tr class={kind or 'other'}>{''.join(cells)}</tr>")
     return f"<table><tr>{head}</tr>{''.join(body)}</table>"
+
+
+def _named(policy: str) -> str:
+    """A policy with its parameters below."""
+    name, _, parameters = policy.partition(" (")
+    return html.escape(name) + (f"<span class=range>{html.escape(parameters.rstrip(')'))}</span>" if parameters else "")
 
 
 def _best(name: str, means: Sequence[Figures]) -> float:
@@ -111,8 +117,7 @@ def _best(name: str, means: Sequence[Figures]) -> float:
 
 
 def _range(name: str, figures: Sequence[Figures]) -> str:
-    """The least and the most over several seeds."""
-    if len(figures) < 2 or name not in COLUMNS:
-        return ""
-    values = [COLUMNS[name](each) for each in figures]
-    return f"<span class=range>{html.escape(cell(min(values)))} to {html.escape(cell(max(values)))}</span>"
+    """The least and the most over several seeds, where they differ."""
+    values = [COLUMNS[name](each) for each in figures] if name in COLUMNS else []
+    least, most = cell(min(values, default=0)), cell(max(values, default=0))
+    return f"<span class=range>{least}–{most}</span>" if least != most else ""

@@ -11,7 +11,7 @@ from broker.errors import Invalid
 from broker.simulator.figures import Figures
 from broker.simulator.outcome import Outcome, Ran, Sample
 
-COLOURS = ("#0b5fa5", "#e08214", "#5aae61", "#9970ab", "#d6604d", "#35978f", "#8c510a", "#bf812d", "#7f7f7f", "#c51b7d")
+COLOURS = ("#0b5fa5", "#e08214", "#5aae61", "#9970ab", "#c8473b", "#35b5a9", "#d66ba0", "#8c6d31", "#7f7f7f", "#222222")
 """By the order of policies; then again from the first."""
 POINTS = 300
 """Of a distribution's line."""
@@ -108,7 +108,8 @@ def _bars(*parts: Callable[[Figures], float]) -> Draw:
                 left += width
             if len(totals) > 1:
                 axes.plot([min(totals), max(totals)], [place, place], color="#222222", linewidth=1, marker="|", markersize=5)
-            axes.annotate(f" {short(left)}", (max(left, max(totals)), place), va="center", fontsize=8)
+            end = (max(left, *totals), place)
+            axes.annotate(short(left), end, xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
         axes.set_yticks(range(len(policies)), [each.name.partition(" (")[0] for each in policies])
         axes.invert_yaxis()
         axes.margins(x=0.18)
