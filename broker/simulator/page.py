@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import cycle
 from statistics import fmean
 
@@ -46,32 +46,35 @@ def as_html(results: Sequence[Result], bounds: Bounds) -> str:
         Shown(name, next(colours), [each.outcome for each in some], [figures_of(each.outcome) for each in some], bound)
         for name, some in policies.items()
     ]
-    said = _said(shown)
     seeds = list(dict.fromkeys(result.run.seed for result in results))
     first = results[0].outcome
     subject = first.scenario.rpartition("-")[0]
     words = f"{subject}: {len(first.jobs):,} jobs, {len(shown)} policies, {_seeds(seeds)}"
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in dict.fromkeys(result.notes for result in results))
-    return "".join(
-        (
-            f"<!doctype html><html lang=en><meta charset=utf-8><title>fed simulate: {html.escape(subject)}</title>",
-            f"<style>{STYLE}</style><main><h1>Simulation</h1><p class=sub>{html.escape(words)}</p>",
-            f"<section><p>The planner ({Ours.name}) beside the others:</p><ul>{''.join(f'<li>{html.escape(line)}</li>' for line in said)}</ul></section>" if said else "",
-            f"<h2>Figures</h2><section class=table>{_table(shown, results, bounds)}</section>",
-            f"<h2>Plots</h2><p class=legend>{''.join(_key(each) for each in shown)}</p>",
-            f"<div class=plots>{''.join(f'<figure>{svg}</figure>' for svg in svgs(shown))}</div>",
-            f"<h2>What was simulated</h2><section><ul>{notes}</ul></section></main></html>",
-        )
+    parts = (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>fed simulate: {html.escape(subject)}</title>",
+        f"<style>{STYLE}</style><main><h1>Simulation</h1><p class=sub>{html.escape(words)}</p>",
+        _said(shown),
+        f"<h2>Figures</h2><section class=table>{_table(shown, results, bounds)}</section>",
+        f"<h2>Plots</h2><p class=legend>{''.join(_key(each) for each in shown)}</p>",
+        f"<div class=plots>{''.join(f'<figure>{svg}</figure>' for svg in svgs(shown))}</div>",
+        f"<h2>What was simulated</h2><section>{_list([result.notes for result in results])}</section></main></html>",
     )
+    return "".join(parts)
 
 
-def _said(shown: Sequence[Shown]) -> list[str]:
+def _said(shown: Sequence[Shown]) -> str:
     """The planner beside the others, where both are there."""
     means = {each.name: mean_of(each.figures) for each in shown}
     ours = means.pop(Ours.name, None)
     if ours is None or not means:
-        return []
-    return [f"{line[0].upper()}{line[1:]}." for line in verdict(ours, means)]
+        return ""
+    lines = [f"{line[0].upper()}{line[1:]}." for line in verdict(ours, means)]
+    return f"<section><p>The planner ({Ours.name}) beside the others:</p>{_list(lines)}</section>"
+
+
+def _list(lines: Iterable[str]) -> str:
+    """Each of them once."""
+    return f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in dict.fromkeys(lines))}</ul>"
 
 
 def _seeds(seeds: Sequence[int]) -> str:
