@@ -51,7 +51,7 @@ class PoolScheduler:
     def held(self) -> Iterable[Held]:
         """What is here, by size, with its expected ends."""
         for (task, tasks), members in self.here.items():
-            yield Held(self.pool.name, task, tasks, tuple(member.expected_end for member in members))
+            yield Held(self.pool.name, task, tasks, tuple([member.expected_end for member in members]))
 
     def waiting(self) -> Iterable[Held]:
         """What waits in the pool's own queue, by size."""
