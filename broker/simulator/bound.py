@@ -6,16 +6,17 @@ that are not negative prove a bound, however they were found, for simulations in
 
     bound = sum over jobs of the least it can weigh if it also pays these prices - what all pools earn that are always full
 
-Why: what runs at a moment in a pool never holds more than the pool has, so that under any policy the jobs together pay no more
-than full pools earn; and each of them, what it weighs and what it pays together, comes to no less than its own least. So the
-first sum is above what the jobs weigh by no more than what is taken off (weak duality).
+Why: what runs at a moment in a pool never holds more than the pool has then (nodes and sites that are lost hold nothing), so
+that under any policy the jobs together pay no more than full pools earn; and each of them, what it weighs and what it pays
+together, comes to no less than its own least. So the first sum is above what the jobs weigh by no more than what is taken off
+(weak duality).
 
 A job weighs its completion from its arrival, its real run time at the pool's speed without a break, started at the best moment
-for these prices, and the money and carbon of that run, where hard rules allow it. Simplified, always downwards: no losses, no
-maintenance, no turns of plans; each site's lowest carbon intensity; gangs and tasks fit by sums. Data that a site has not from
-the beginning cannot be there before the first job that reads it has come and the site's widest link has carried it. Each of the
-n jobs that read it pays an n-th of its egress over the site's cheapest link, by the least weight of money among them: whoever
-runs there, one of them pays all of it.
+for these prices, and the money and carbon of that run, where hard rules allow it. Simplified, always downwards: nobody's turn
+comes before another's, nothing that runs is lost, no maintenance, no turns of plans; each site's lowest carbon intensity; gangs
+and tasks fit by sums. Data that a site has not from the beginning cannot be there before the first job that reads it has come
+and the site's widest link has carried it. Each of the n jobs that read it pays an n-th of its egress over the site's cheapest
+link, by the least weight of money among them: whoever runs there, one of them pays all of it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import highspy
 import numpy as np
@@ -36,7 +38,7 @@ from broker.placement.reassign import Quiet
 from broker.placement.routes import HOURS_AT_ONE_GBPS
 from broker.placement.view import SiteView
 from broker.records import Health
-from broker.simulator.scenario import Arrival, Bandwidth, Carbon, Scenario
+from broker.simulator.scenario import Arrival, Bandwidth, Carbon, NodesLost, Scenario, SiteLost
 from topology.dataset import DatasetId
 from topology.link import GIB
 from topology.resources import EPSILON
@@ -87,17 +89,17 @@ class _Jobs:
 
 @dataclass(frozen=True, slots=True)
 class _Prices:
-    """Of an hour of each resource: `per_hour` by pool, resource and slot; free after the last slot."""
+    """Of an hour of each resource: `per_hour` by pool, resource and slot; free after the last slot. `capacity` is what is there
+    in the mean over each slot."""
 
     slot_hours: float
     per_hour: Floats
     capacity: Floats
-    """By pool and resource."""
 
     @property
     def earned(self) -> float:
         """By pools that are always full."""
-        return float((self.per_hour * self.capacity[:, :, None]).sum()) * self.slot_hours
+        return float((self.per_hour * self.capacity).sum()) * self.slot_hours
 
     def paid(self, of: _Class) -> Floats:
         """By a job of a class that runs from the beginning to the end of each slot: by way to run and end."""
@@ -111,7 +113,7 @@ def bound_of(scenario: Scenario) -> Bound:
     if not jobs:
         raise ValueError("no job can run anywhere")
     number = sum(len(each.at) for each in jobs)
-    prices = _prices(jobs, _capacity(scenario))
+    prices = _prices(jobs, scenario)
     free = replace(prices, per_hour=prices.per_hour * 0)
     return Bound(max(_proven(jobs, prices), _proven(jobs, free)) / number, number)
 
@@ -149,11 +151,14 @@ def _until(paid: Floats, when: Floats, slot_hours: float) -> Floats:
     return found
 
 
-def _prices(jobs: Sequence[_Jobs], capacity: Floats) -> _Prices:
+def _prices(jobs: Sequence[_Jobs], scenario: Scenario) -> _Prices:
     """Of the linear programme, by generation of columns: those that prove the most of all that were met."""
-    slot_hours = _span(jobs, capacity) / SLOTS
+    pools = Pools(list(scenario.topology.sites.values()))
+    whole = np.array([pools.vector(pool.per_node) * pool.nodes for pool in pools.pools])
+    slot_hours = _span(jobs, whole) / SLOTS
     groups = [_grouped(some, slot_hours) for some in jobs]
-    prices = best = _Prices(slot_hours, np.zeros((*capacity.shape, SLOTS)), capacity)
+    capacity = whole[:, :, None] * _there(scenario, slot_hours)[:, None, :]
+    prices = best = _Prices(slot_hours, np.zeros(capacity.shape), capacity)
     programme, most = _Programme(groups, prices), -math.inf
     for _ in range(ROUNDS):
         proven = programme.add(prices)
@@ -190,7 +195,7 @@ class _Programme:
         self._groups, self._free = groups, free
         self._slots = free.per_hour.shape[2]
         counts = np.concatenate([group.count for group in groups])
-        room = np.repeat(free.capacity.ravel(), self._slots) * free.slot_hours
+        room = free.capacity.ravel() * free.slot_hours
         self._first_room = len(counts)
         self._solver = Quiet()
         self._solver.setOptionValue("threads", 1)
@@ -251,10 +256,32 @@ class _Programme:
         )
 
 
-def _capacity(scenario: Scenario) -> Floats:
-    """Of each pool, by resource, in the order of `Pools`."""
-    pools = Pools(list(scenario.topology.sites.values()))
-    return np.array([pools.vector(pool.per_node) * pool.nodes for pool in pools.pools])
+def _there(scenario: Scenario, slot_hours: float) -> Floats:
+    """The part of each pool's nodes that is there, by pool in the order of `Pools`, in the mean over each slot."""
+    found = []
+    for name, site in scenario.topology.sites.items():
+        for pool in sorted(site.pools, key=lambda pool: pool.name):
+            changes = [each for each in scenario.changes if isinstance(each, NodesLost | SiteLost) and each.site == name]
+            mine = [each for each in changes if isinstance(each, SiteLost) or each.pool == pool.name]
+            found.append(_part_there(pool.nodes, mine, slot_hours))
+    return np.array(found).reshape(-1, SLOTS)
+
+
+def _part_there(nodes: int, losses: Sequence[NodesLost | SiteLost], slot_hours: float) -> Floats:
+    """Of one pool. A loss takes no more nodes than are left, and gives back what it took; of a lost site none counts."""
+    moments = sorted({each.at for each in losses} | {each.until for each in losses})
+    there = np.ones(SLOTS)
+    edges = np.arange(SLOTS + 1) * slot_hours
+    taken: list[tuple[float, int]] = []
+    for at, until in pairwise(moments):
+        for each in losses:
+            if each.at == at and isinstance(each, NodesLost):
+                taken.append((each.until, min(each.nodes, nodes - sum(count for _, count in taken))))
+        taken = [(end, count) for end, count in taken if end > at]  # after the losses of this moment, as in the simulation
+        is_dark = any(isinstance(each, SiteLost) and each.at <= at < each.until for each in losses)
+        part = 1.0 if is_dark else sum(count for _, count in taken) / nodes
+        there -= part * np.maximum(np.minimum(edges[1:], until / 3600) - np.maximum(edges[:-1], at / 3600), 0.0) / slot_hours
+    return there
 
 
 def _jobs(scenario: Scenario) -> list[_Jobs]:

@@ -102,11 +102,14 @@ def _faults(documents: Sequence[Document], sites: Collection[str]) -> list[Fault
 def read_jobs(path: Path, form: str | None = None) -> list[Recorded]:
     """Jobs by their arrival, in one of the forms of `readers.READERS`, by the file's suffix unless told. Raises BadTrace for what
     it should not have, and OSError."""
-    form = form or BY_SUFFIX.get(path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix)
-    if form is None:
-        forms = ", ".join(READERS)
-        raise BadTrace(f"{path.name}: what is it? Its format is one of {forms}; .swf, .csv and .parquet are known by their names")
-    jobs = sorted(READERS[form](path), key=lambda job: job.at)
+    known = form or BY_SUFFIX.get(path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix)
+    formats = f"--jobs-format is one of {', '.join(READERS)}"
+    if known is None:
+        raise BadTrace(f"{path.name}: what is it? {formats}; .swf, .csv and .parquet are known by their names")
+    try:
+        jobs = sorted(READERS[known](path), key=lambda job: job.at)
+    except BadTrace as error:
+        raise error if form else BadTrace(f"{error} (read as {known}: {formats})") from None
     if not any(job.run_time_s > 0 for job in jobs):
         raise BadTrace(f"{path.name}: there is no job with a run time in it")
     return [job for job in jobs if job.run_time_s > 0]

@@ -8,11 +8,19 @@ from broker.jobs.model import Weights
 from broker.simulator.bound import bound_of
 from broker.simulator.engine import simulate
 from broker.simulator.figures import figures_of
-from broker.simulator.modifiers import with_site_lost, with_varying_links
+from broker.simulator.modifiers import with_site_lost, with_spot_losses, with_spot_traces, with_varying_links
 from broker.simulator.policies import KINDS, Ours, named
-from broker.simulator.scenario import Carbon
+from broker.simulator.scenario import Carbon, NodesLost, SiteLost
+from broker.simulator.series import Series
 from tests.broker.simulator.scenes import a_job, a_link, a_scenario, a_site, scenarios
 
+CHANGES = {
+    "nothing": lambda made: made,
+    "links": lambda made: with_varying_links(made, 1, 0.1),
+    "a site": lambda made: with_site_lost(made, 0.2),
+    "nodes": lambda made: with_spot_losses(made, 100.0, 1),
+    "many nodes": lambda made: with_spot_traces(made, [Series("s", 600.0, (0.0, 1.0))], 1),
+}
 MONEY = Weights(1.0, 0.5, 0.0)
 
 
@@ -52,16 +60,25 @@ def test_carbon_counts_as_it_is_at_its_lowest():
     assert bound_of(made).mean_weighed == pytest.approx(1.2)
 
 
+def test_what_is_lost_has_no_room():
+    # two jobs of an hour, one at a time on the one node of two that is left: (1 + 2) / 2; where the site is dark for two hours both
+    # begin after these: (3 + 3) / 2
+    jobs = [a_job(f"j{number}", run_hours=1, cpus=4) for number in range(2)]
+    half = [NodesLost(0.0, "ams", "cpu", 1, 1e6)]
+    dark = [SiteLost(0.0, "ams", 7200.0)]
+    assert 1.0 < bound_of(a_scenario([a_site("ams", nodes=2)], jobs, changes=half)).mean_weighed <= 1.5
+    assert 2.0 < bound_of(a_scenario([a_site("ams", nodes=2)], jobs, changes=dark)).mean_weighed <= 3.0
+
+
 def test_where_nothing_can_run_there_is_no_bound():
     with pytest.raises(ValueError, match="no job can run anywhere"):
         bound_of(a_scenario([a_site("ams", cpus=1)], [a_job("one", cpus=2)]))
 
 
-@given(made=scenarios(), policy=st.sampled_from([Ours.name, *KINDS]), change=st.sampled_from(["", "links", "site"]))
+@given(made=scenarios(), policy=st.sampled_from([Ours.name, *KINDS]), change=st.sampled_from([*CHANGES]))
 @settings(max_examples=120, deadline=None)
 def test_no_policy_is_ever_below_the_bound(made, policy, change):
-    if change:
-        made = with_varying_links(made, 1, 0.1) if change == "links" else with_site_lost(made, 0.2)
+    made = CHANGES[change](made)
     figures = figures_of(simulate(made, named(policy)))
     if not figures.unfinished:
         assert figures.mean_weighed >= bound_of(made).mean_weighed * (1 - 1e-9)
