@@ -61,8 +61,8 @@ def test_carbon_counts_as_it_is_at_its_lowest():
 
 
 def test_what_is_lost_has_no_room():
-    # two jobs of an hour, one at a time on the one node of two that is left: (1 + 2) / 2; where the site is dark for two hours both
-    # begin after these: (3 + 3) / 2
+    # two jobs of an hour, one at a time on the one node of two that is left: (1 + 2) / 2; where the site is dark for two hours
+    # both begin after these: (3 + 3) / 2
     jobs = [a_job(f"j{number}", run_hours=1, cpus=4) for number in range(2)]
     half = [NodesLost(0.0, "ams", "cpu", 1, 1e6)]
     dark = [SiteLost(0.0, "ams", 7200.0)]

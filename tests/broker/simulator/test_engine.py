@@ -187,5 +187,5 @@ def test_samples_are_even_while_jobs_come_and_rarer_while_the_last_run_on():
     samples = simulate(a_scenario([a_site("ams")], jobs), Ours()).samples
     times = [sample.at for sample in samples]
     assert times[:401] == [60.0 * number for number in range(401)]
-    assert 3_600_000 < times[-1]
+    assert times[-1] > 3_600_000
     assert len(samples) < 600
