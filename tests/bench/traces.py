@@ -56,26 +56,14 @@ def main() -> None:
     """See the module."""
     asked = _arguments()
     results = Results(asked.out, asked.processes)
-    settings = {name: _setting(name, asked) for name in asked.compositions}
-    tried = [run for setting in settings.values() for run in trials(setting, asked.policies)]
-    tuned = _tuned(tried, results.of(tried))
-    runs = [
-        Run(setting, seed, policy, tuned.get((name, policy), {}))
-        for name, setting in settings.items()
-        for seed in asked.seeds
-        for policy in (BOUND, *asked.policies)
-    ]
-    found = list(zip(runs, results.of(runs), strict=True))
-    for name in settings:
-        _show(name, asked, [(run, figures) for run, figures in found if run.setting.composition == name])
-
-
-def _tuned(tried: Sequence[Run], figures: Sequence[Mapping[str, float]]) -> dict[tuple[str, str], Parameters]:
-    """By composition and policy."""
-    pairs = [(run, _figures(each)) for run, each in zip(tried, figures, strict=True)]
-    names = dict.fromkeys(run.setting.composition for run in tried)
-    chosen = {name: best([pair for pair in pairs if pair[0].setting.composition == name]) for name in names}
-    return {(name, policy): parameters for name, each in chosen.items() for policy, parameters in each.items()}
+    for name in asked.compositions:
+        setting = _setting(name, asked)
+        tried = trials(setting, asked.policies)
+        tuned = best([(run, _figures(each)) for run, each in zip(tried, results.of(tried), strict=True)])
+        runs = [
+            Run(setting, seed, policy, tuned.get(policy, {})) for seed in asked.seeds for policy in (BOUND, *asked.policies)
+        ]
+        _show(name, asked, zip(runs, results.of(runs), strict=True))
 
 
 def _show(name: str, asked: argparse.Namespace, found: Iterable[tuple[Run, Mapping[str, float]]]) -> None:
@@ -98,7 +86,7 @@ def _show(name: str, asked: argparse.Namespace, found: Iterable[tuple[Run, Mappi
     print(f"\nThe bound on the mean weighed cost: {sum(bounds) / len(bounds):.4g}.")
     if Ours.name in means and len(means) > 1:
         others = {policy: each for policy, each in means.items() if policy != Ours.name}
-        print(f"{Ours.name}: {'; '.join(verdict(means[Ours.name], others))}.")
+        print(f"{Ours.name}: {'; '.join(verdict(means[Ours.name], others))}.", flush=True)
 
 
 def _figures(plain: Mapping[str, float]) -> Figures:
