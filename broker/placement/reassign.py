@@ -248,7 +248,7 @@ class _Rows:
         problem.a_matrix_.start_ = np.concatenate([[0], np.cumsum(np.bincount(column, minlength=self._columns))])
         problem.a_matrix_.index_ = np.concatenate([block[1] for block in self._blocks])[order]
         problem.a_matrix_.value_ = np.concatenate([block[2] for block in self._blocks])[order]
-        solver = _Quiet()
+        solver = Quiet()
         solver.setOptionValue("threads", 1)
         solver.setOptionValue("simplex_iteration_limit", MOST_ITERATIONS)
         solver.passModel(problem)
@@ -257,7 +257,7 @@ class _Rows:
         return np.array(solver.getSolution().col_value) if is_best else None
 
 
-class _Quiet(highspy.Highs):
+class Quiet(highspy.Highs):
     """A solver without a word: the usual one greets on the standard output as soon as it is made, before it takes options."""
 
     def __init__(self) -> None:
