@@ -115,10 +115,7 @@ class _Greedy:
         was worth a wait then, nothing is now."""
         if not of_class.left:
             return 0
-        choices, chosen = of_class.choices, of_class.chosen
-        task, place = choices.options.tasks[chosen], int(choices.options.places[chosen])
-        busy_hours, tasks = float(choices.busy_hours[chosen]), choices.shape.tasks
-        return self._board.pools.capacity(task, tasks, place, busy_hours, min(most, of_class.left))
+        return self._board.room_at(of_class.choices, of_class.chosen, min(most, of_class.left))
 
     def _take(self, of_class: _Class, option: int, count: int) -> int:
         self._board.take(of_class.choices, option, count)

@@ -13,7 +13,7 @@ from broker.placement import reasons
 from broker.placement.filters import Objection
 from broker.placement.judge import Options
 from broker.placement.memory import Memory
-from broker.placement.pools import Floats
+from broker.placement.pools import Floats, Places
 from broker.placement.shares import Shares
 from broker.placement.staging import NOTHING_MISSING, Staging, Stagings
 from broker.placement.view import Placement, PlanInput
@@ -39,6 +39,8 @@ class Choices:
     weighed: Floats
     busy_hours: Floats
     decisions: dict[int, tuple[Decision, Staging]] = field(default_factory=dict)
+    looked_at: tuple[Places, int] | None = None
+    """What decisions look at beside the chosen option: see `_looked_at`."""
 
 
 class Board:
@@ -78,6 +80,11 @@ class Board:
         room = self.pools.jobs(options.rows, options.places, choices.busy_hours)
         room[np.isinf(choices.weighed)] = 0
         return room
+
+    def room_at(self, choices: Choices, option: int, most: int) -> int:
+        """The same for one of them, up to `most`."""
+        options, busy_hours = choices.options, float(choices.busy_hours[option])
+        return self.pools.capacity(options.tasks[option], choices.shape.tasks, int(options.places[option]), busy_hours, most)
 
     def waits(self, choices: Choices, room: Floats, cap: float) -> Waits:
         """The options without room that would cost less than `cap` if they had some."""
@@ -179,21 +186,31 @@ class Board:
 
     def _decision(self, choices: Choices, chosen: int) -> Decision:
         options, weight = choices.options, choices.shape.objective.hours
-        first = np.argsort(choices.weighed, kind="stable")[: LOOKED_AT + 1]
-        first = first[np.isfinite(choices.weighed[first]) & (options.sites[first] != options.sites[chosen])]
+        if choices.looked_at is None:
+            choices.looked_at = _looked_at(choices)
+        first, possible = choices.looked_at
+        first = first[options.sites[first] != options.sites[chosen]]
         rows, places = options.rows[first], options.places[first]
-        is_full = self.pools.jobs(rows, places, choices.busy_hours[first]) == 0
-        waits = self.pools.wait_hours(rows, places, options.run_hours[first], choices.waited_hours)
-        hours = np.where(is_full, waits, 0.0)
+        hours, full = np.zeros(len(first)), np.flatnonzero(self.pools.jobs(rows, places, choices.busy_hours[first]) == 0)
+        hours[full] = self.pools.wait_hours(rows[full], places[full], options.run_hours[first[full]], choices.waited_hours)
         by_site: dict[str, Choice] = {}
         for number in np.argsort(choices.weighed[first] + weight * hours, kind="stable"):
             option = int(first[number])
             site, pool = self.site(choices, option), self.pools.pools[options.places[option]].name
-            if site not in by_site and len(by_site) < RUNNERS_UP:
+            if site not in by_site:
                 by_site[site] = Choice(site, pool, options.cost(option, choices.stagings, float(hours[number])))
-        possible = len(np.unique(options.sites[np.isfinite(choices.weighed)]))
+                if len(by_site) == RUNNERS_UP:
+                    break
         objecting = len(self._routes.sites) - possible
         return Decision(options.cost(chosen, choices.stagings), tuple(by_site.values()), objecting)
+
+
+def _looked_at(choices: Choices) -> tuple[Places, int]:
+    """The options of a class that runners-up are taken from, the cheapest first, and how many sites offer it any."""
+    possible = np.flatnonzero(np.isfinite(choices.weighed))
+    first = possible[np.argsort(choices.weighed[possible], kind="stable")[: LOOKED_AT + 1]]
+    of_sites = choices.options.sites[possible]
+    return first, int(np.count_nonzero(np.diff(of_sites, prepend=-1)))
 
 
 def cheapest(choices: Choices, room: Floats) -> tuple[int, int, float]:

@@ -56,7 +56,7 @@ def reassigned(plan: Plan, board: Board, full: Iterable[Choices], memory: Memory
         taken = _gathered(board)
         moving = [each for each in taken if each.choices.shape.priority == priority and not each.is_ahead]
         for _ in range(RETRIES):
-            if not _is_promising(moving):
+            if not _is_promising(moving, board):
                 break
             anew, moved = Board(board.given, memory), set(map(id, moving))
             stuck = _dealt_anew(moving, [each for each in taken if id(each) not in moved], promises, anew)
@@ -79,21 +79,21 @@ class _Taken:
     is_ahead: bool
     """Whether they wait in their site's own queue."""
     placements: list[Placement] = field(default_factory=list)
+    count: int = 0
+    """Of jobs."""
+    cost: float = 0.0
+    """Of all of them."""
 
     @property
     def place(self) -> int:
         """Their pool's."""
         return int(self.choices.options.places[self.option])
 
-    @property
-    def count(self) -> int:
-        """Of jobs."""
-        return sum(placement.count for placement in self.placements)
-
-    @property
-    def cost(self) -> float:
-        """Of all of them."""
-        return sum(map(_cost, self.placements))
+    def add(self, placement: Placement) -> None:
+        """One more of them."""
+        self.placements.append(placement)
+        self.count += placement.count
+        self.cost += _cost(placement)
 
 
 def _gathered(board: Board) -> list[_Taken]:
@@ -103,18 +103,19 @@ def _gathered(board: Board) -> list[_Taken]:
         key = (id(choices), option, is_ahead)
         if key not in found:
             found[key] = _Taken(choices, option, is_ahead)
-        found[key].placements.append(placement)
+        found[key].add(placement)
     return list(found.values())
 
 
-def _is_promising(moving: Sequence[_Taken]) -> bool:
+def _is_promising(moving: Sequence[_Taken], board: Board) -> bool:
     """Whether anything could be saved by another deal: not where each class has the cheapest of all the pools that this plan gave
     something of."""
-    places = np.array(sorted({each.place for each in moving}), dtype=np.intp)
+    is_given = np.zeros(len(board.pools.pools), dtype=bool)
+    is_given[[each.place for each in moving]] = True
     regret = 0.0
     for each in moving:
-        weighed = each.choices.weighed
-        regret += each.count * float(weighed[each.option] - weighed[np.isin(each.choices.options.places, places)].min())
+        weighed, places = each.choices.weighed, each.choices.options.places
+        regret += each.count * float(weighed[each.option] - weighed[is_given[places]].min())
     return regret > LEAST_REGRET * abs(sum(each.cost for each in moving))
 
 
@@ -294,7 +295,7 @@ def _follow(hands: Sequence[_Hand], amounts: Sequence[Floats], board: Board) -> 
 
 def _take(hand: _Hand, option: int, most: int, board: Board) -> None:
     """Up to so many of a hand's jobs, as there is room."""
-    count = min(most, hand.count, int(board.room(hand.choices)[option]))
+    count = board.room_at(hand.choices, option, min(most, hand.count))
     if count:
         board.take(hand.choices, option, count)
         hand.count -= count
