@@ -87,11 +87,12 @@ class _Greedy:
 
     def _place(self, of_class: _Class, most: int) -> int:
         """Place up to `most` jobs of a class by its best option; 0 when the rest of it waits."""
-        board, choices = self._board, of_class.choices
+        board = self._board
         count = self._room_as_before(of_class, most)
         if count:
             of_class.left -= count
             return self._take(of_class, of_class.chosen, count)
+        choices = of_class.choices = board.recounted(of_class.choices)
         if not np.isfinite(choices.weighed).any():
             self._passed[choices.shape] = reasons.objected(board.objections(choices))
             return 0

@@ -14,11 +14,13 @@ from broker.placement.filters import Objection
 from broker.placement.judge import Options
 from broker.placement.memory import Memory
 from broker.placement.pools import Floats, Places
+from broker.placement.readers import Readers
 from broker.placement.shares import Shares
 from broker.placement.staging import NOTHING_MISSING, Staging, Stagings
 from broker.placement.view import Placement, PlanInput
 from broker.placement.waiting import Waits
 from broker.records import Booking
+from topology.dataset import DatasetId
 
 RUNNERS_UP = 3
 LOOKED_AT = 8
@@ -28,8 +30,8 @@ LOOKED_AT = 8
 @dataclass(slots=True)
 class Choices:
     """What one class may do, as of one state of the links. `weighed` and `busy_hours` are by option, with staging; where inputs
-    cannot be brought an option weighs infinitely much. `decisions` has those made so far: equal jobs share one, with waits as
-    of the first of them."""
+    cannot be brought an option weighs infinitely much. `egress_money` is what each job counts for transfers, by option, and part
+    of `weighed`. `decisions` has those made so far: equal jobs share one, with waits as of the first of them."""
 
     shape: Shape
     options: Options
@@ -38,9 +40,18 @@ class Choices:
     links_version: int
     weighed: Floats
     busy_hours: Floats
+    egress_money: Floats
     decisions: dict[int, tuple[Decision, Staging]] = field(default_factory=dict)
     looked_at: tuple[Places, int] | None = None
     """What decisions look at beside the chosen option: see `_looked_at`."""
+
+    def weighed_among(self, jobs: int) -> Floats:
+        """What each of so many jobs weighs by option, if it were they alone that go there and share what is brought."""
+        if self.stagings is None:
+            return self.weighed
+        shared = self.stagings.money[self.options.sites] / max(jobs, 1)
+        weighed: Floats = self.weighed + self.shape.objective.money * (shared - self.egress_money)
+        return weighed
 
 
 class Board:
@@ -50,6 +61,9 @@ class Board:
         self.given = given
         self.pools, self.judge, self._routes = memory.begin(given)
         self.shares = Shares(self._routes.links, given.bookings)
+        self._readers = Readers(given.classes, self.judge)
+        self._stagings: dict[tuple[tuple[DatasetId, ...], float, float], tuple[int, Stagings]] = {}
+        """With the state of the links that each is as of."""
         self.placements: list[Placement] = []
         self.takers: list[tuple[Choices, int]] = []
         """For each placement the choices and the option that it took."""
@@ -57,22 +71,34 @@ class Board:
         """Those that the placements make."""
 
     def choices(self, shape: Shape, waited_hours: float) -> Choices:
-        """What a class may do as things are now."""
-        options, objective = self.judge.options(shape), shape.objective
+        """What a class may do as things are now.
+
+        Each job waits for all of a transfer, and counts a part of its money: that over the jobs that share it. Those are the
+        queued readers of the dataset that may run at the site, of every class whose priority is not lower, less those who could
+        start where nothing need be paid for; and no more than could start there. Starts count that are possible at once or in
+        the time that the transfer and one run take, in jobs of this class's size. Who is placed first still pays for it alone,
+        and for the next it costs nothing more.
+        """
+        options, objective, version = self.judge.options(shape), shape.objective, self.shares.version
         if not shape.inputs:
-            weighed = np.round(options.weighed, 9)
-            return Choices(shape, options, waited_hours, None, self.shares.version, weighed, options.run_hours)
-        stagings = Stagings(shape, self.given.topology, self._routes, self.shares, self.given.now)
-        hours, money = stagings.hours[options.sites], stagings.money[options.sites]
-        weighed = np.round(options.weighed + objective.hours * hours + objective.money * money, 9)
+            weighed, nothing = np.round(options.weighed, 9), np.zeros(len(options))
+            return Choices(shape, options, waited_hours, None, version, weighed, options.run_hours, nothing)
+        stagings = self._staging_of(shape)
+        hours = stagings.hours[options.sites]
+        egress = self._egress_money(shape, options, stagings)
+        weighed = np.round(options.weighed + objective.hours * hours + objective.money * egress, 9)
         weighed[~stagings.is_possible[options.sites]] = math.inf
-        return Choices(shape, options, waited_hours, stagings, self.shares.version, weighed, options.run_hours + hours)
+        return Choices(shape, options, waited_hours, stagings, version, weighed, options.run_hours + hours, egress)
 
     def renewed(self, choices: Choices) -> Choices:
         """The same, or made anew where a booking has changed what its transfers would take."""
         if choices.stagings is None or choices.links_version == self.shares.version:
             return choices
         return self.choices(choices.shape, choices.waited_hours)
+
+    def recounted(self, choices: Choices) -> Choices:
+        """The same, or made anew where it counts transfers' money: fewer share it once others are placed."""
+        return self.choices(choices.shape, choices.waited_hours) if choices.egress_money.any() else choices
 
     def room(self, choices: Choices) -> Floats:
         """How many jobs of a class each of its options would start now."""
@@ -161,14 +187,42 @@ class Board:
         self.placements += placements
         self.takers += [(choices, option)] * len(placements)
         for placement in placements:
+            self._readers.placed(placement.shape, placement.count)
             self._book(placement.bookings)
         return True
+
+    def _staging_of(self, shape: Shape) -> Stagings:
+        """The same for all classes of the same inputs and weights."""
+        key = (shape.inputs, shape.objective.hours, shape.objective.money)
+        found = self._stagings.get(key)
+        if found is None or found[0] != self.shares.version:
+            made = Stagings(shape, self.given.topology, self._routes, self.shares, self.given.now)
+            found = self._stagings[key] = (self.shares.version, made)
+        return found[1]
+
+    def _egress_money(self, shape: Shape, options: Options, stagings: Stagings) -> Floats:
+        """By option, what each job counts for what is brought there."""
+        money = stagings.money[options.sites] if shape.objective.money else np.zeros(len(options))
+        dear = np.flatnonzero(money)
+        if not dear.size:
+            return money
+        sites, horizon = options.sites[dear], stagings.hours[options.sites] + options.run_hours
+        room = self.pools.jobs_within(options.rows[dear], options.places[dear], horizon[dear])
+        free = np.flatnonzero((money == 0) & stagings.is_possible[options.sites])
+        soonest = np.full(len(free), horizon[dear].min())
+        elsewhere = self.pools.jobs_within(options.rows[free], options.places[free], soonest).sum()
+        money[dear] = 0.0
+        for dataset, each in stagings.priced():
+            sharing = np.minimum(self._readers.at_least(dataset, shape.priority)[sites] - elsewhere, room)
+            money[dear] += each[sites] / np.maximum(sharing, 1)
+        return money
 
     def _record(self, choices: Choices, option: int, count: int, decision: Decision, staging: Staging) -> None:
         options = choices.options
         pool, gpu_type = self.pools.pools[options.places[option]].name, options.gpu_types[option]
         site, bookings = self.site(choices, option), staging.bookings
         self.placements.append(Placement(choices.shape, count, site, pool, gpu_type, decision, bookings))
+        self._readers.placed(choices.shape, count)
         self.takers.append((choices, option))
         self._book(staging.new)
 

@@ -183,6 +183,18 @@ class Pools:
             jobs[kept] = np.minimum(jobs[kept], _times_in(self._spare[places[kept]], wholes))
         return jobs
 
+    def jobs_within(self, rows: Places, places: Places, hours: Floats) -> Floats:
+        """How many jobs may start within so many hours, one number for each pair of row and pool: those that may now and, by
+        sums, as many as find room in what our own attempts give back by then."""
+        self._settle()
+        jobs: Floats = self._fit[rows, places] // self._needs.tasks[rows]
+        for number, (row, place) in enumerate(zip(rows, places, strict=True)):
+            column = self._columns[place]
+            over = int(np.searchsorted(column.times[:-1], self.now + 3600 * hours[number], "right"))
+            if over:
+                jobs[number] += _times_in(column.released[over - 1], _divisor(self._needs.wholes[row]))
+        return jobs
+
     def capacity(self, task: Resources, tasks: int, place: int, busy_hours: float, most: int) -> int:
         """The same for one pool, up to `most`, without a look at any other."""
         jobs = self._columns[place].room.fit(task, tasks * most) // tasks

@@ -152,15 +152,6 @@ def _cost(placement: Placement) -> float:
     return placement.count * cost.weighed(objective) - (placement.count - 1) * objective.money * cost.egress_money
 
 
-def _shared(hand: _Hand, choices: Choices) -> Floats:
-    """What each job of a hand costs by option, when all of them go there and share what is brought."""
-    if choices.stagings is None:
-        return choices.weighed
-    egress = choices.stagings.money[choices.options.sites]
-    shared: Floats = choices.weighed - choices.shape.objective.money * egress * (1 - 1 / max(hand.count, 1))
-    return shared
-
-
 def _hands(moving: Sequence[_Taken], board: Board) -> list[_Hand]:
     counts: dict[Shape, int] = defaultdict(int)
     before: dict[Shape, set[int]] = defaultdict(set)
@@ -203,7 +194,7 @@ def _solve(hands: Sequence[_Hand], board: Board) -> list[Floats] | None:
     is_long = busy_hours > promises.hours[places]
     spare = np.where(np.isfinite(promises.hours)[:, None], promises.spare, np.inf)
     rows.add(places, needs * is_long[:, None], np.full_like(room, -np.inf), spare)
-    cost = np.concatenate([_shared(hand, hand.choices)[hand.options] for hand in hands])
+    cost = np.concatenate([hand.choices.weighed_among(hand.count)[hand.options] for hand in hands])
     most = np.concatenate([board.room(choices)[options] for choices, options in columns])
     solution = rows.minimise(cost, most)
     return None if solution is None else np.split(solution, np.cumsum([len(hand.options) for hand in hands])[:-1])
