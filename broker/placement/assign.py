@@ -98,11 +98,12 @@ class _Greedy:
 
     def _place(self, of_class: _Class, most: int, rank: Rank) -> int:
         """Place up to `most` jobs of a class by its best option; 0 when the rest of it waits."""
-        board, choices = self._board, of_class.choices
+        board = self._board
         count = self._room_as_before(of_class, most, rank)
         if count:
             of_class.left -= count
             return self._take(of_class, of_class.chosen, count)
+        choices = of_class.choices = board.recounted(of_class.choices)
         if not np.isfinite(choices.weighed).any():
             self._passed[choices.shape] = reasons.objected(board.objections(choices))
             return 0
@@ -144,12 +145,10 @@ class _Greedy:
         was worth a wait then, nothing is now."""
         if not of_class.left:
             return 0
-        choices, chosen = of_class.choices, of_class.chosen
-        task, place = choices.options.tasks[chosen], int(choices.options.places[chosen])
-        busy_hours, tasks = float(choices.busy_hours[chosen]), choices.shape.tasks
+        most = min(most, of_class.left)
         if of_class.allowance:
-            most = int(min(most, of_class.allowance.jobs(rank)[chosen]))
-        return self._board.pools.capacity(task, tasks, place, busy_hours, min(most, of_class.left))
+            most = int(min(most, of_class.allowance.jobs(rank)[of_class.chosen]))
+        return self._board.room_at(of_class.choices, of_class.chosen, most)
 
     def _take(self, of_class: _Class, option: int, count: int) -> int:
         self._board.take(of_class.choices, option, count)

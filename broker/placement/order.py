@@ -50,6 +50,8 @@ AGE_STEP_S = 5.0
 AGE_STEPS = 32
 """Ages are compared in steps: within one, jobs go class by class, so that equal ones are placed together. A step is so many
 seconds, or this part of the time between the oldest job and the newest where that is longer."""
+LEAST_AGE_STEPS, MOST_TURNS = 8, 4096
+"""Of many classes there are fewer steps, yet never fewer than that, so that no plan takes more than about so many turns."""
 NEAR_S = 600.0
 """A deadline is near once a job must start within so many seconds, or within its run time where that is longer."""
 
@@ -68,7 +70,8 @@ class ByPriorityAndAge:
         self._classes = sorted((c for c in classes if c.created), key=_rank)
         oldest = min((c.created[0] for c in self._classes), default=0.0)
         newest = max((c.created[-1] for c in self._classes), default=0.0)
-        self._step_s = max(AGE_STEP_S, (newest - oldest) / AGE_STEPS)
+        steps = min(max(MOST_TURNS // max(len(self._classes), 1), LEAST_AGE_STEPS), AGE_STEPS)
+        self._step_s = max(AGE_STEP_S, (newest - oldest) / steps)
         numbered = [(index, starts.get(id(queued), 0)) for index, queued in enumerate(self._classes)]
         self._heap = [(self._key(self._classes[index], start), index, start) for index, start in numbered]
         heapq.heapify(self._heap)

@@ -39,8 +39,6 @@ class _Column:
     """What is free on the nodes of each group."""
     counts: Floats
     total: Floats
-    whole: Floats
-    """All that may be used; next to nothing where there is nothing."""
     times: Floats
     """When our own attempts should be over (epoch seconds), rising; infinity at the end."""
     released: Floats
@@ -61,7 +59,7 @@ class _Column:
     def of(pool: Pool, width: int) -> _Column:
         """A pool of which nothing was seen."""
         none, nothing = np.zeros((0, width)), np.zeros(width)
-        return _Column(pool, none, np.zeros(0), nothing, nothing + NEXT_TO_NOTHING, np.array([math.inf]), none)
+        return _Column(pool, none, np.zeros(0), nothing, np.array([math.inf]), none)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +100,12 @@ class Pools:
         self._needs = _Needs(2 + len(self.kinds))
         self._fit = np.zeros((0, len(pairs)))
         self._release = np.zeros((0, len(pairs)))
-        self._share = np.zeros((0, len(pairs)))
+        self._whole = np.full((len(pairs), 2 + len(self.kinds)), NEXT_TO_NOTHING)
+        """All that may be used; next to nothing where there is nothing."""
         self._changed = set(range(len(pairs)))
         """Columns to be worked out anew."""
+        self._changed_since = set(range(len(pairs)))
+        """Those of which the releases are, too: they are asked for less often."""
         self._touched: set[int] = set()
         """Columns that this plan has changed."""
 
@@ -131,8 +132,12 @@ class Pools:
 
     def vector(self, amount: Resources) -> Floats:
         """As `kinds` says."""
+        return np.array(self.amounts(amount), dtype=float)
+
+    def amounts(self, amount: Resources) -> list[float]:
+        """The same as a list."""
         have = dict(amount.gpus)
-        return np.array([amount.cpus, amount.memory_gib, *(have.get(kind, 0) for kind in self.kinds)], dtype=float)
+        return [amount.cpus, amount.memory_gib, *[have.get(kind, 0) for kind in self.kinds]]
 
     @property
     def promises(self) -> Promises:
@@ -183,6 +188,18 @@ class Pools:
             jobs[kept] = np.minimum(jobs[kept], _times_in(self._spare[places[kept]], wholes))
         return jobs
 
+    def jobs_within(self, rows: Places, places: Places, hours: Floats) -> Floats:
+        """How many jobs may start within so many hours, one number for each pair of row and pool: those that may now and, by
+        sums, as many as find room in what our own attempts give back by then."""
+        self._settle()
+        jobs: Floats = self._fit[rows, places] // self._needs.tasks[rows]
+        for number, (row, place) in enumerate(zip(rows, places, strict=True)):
+            column = self._columns[place]
+            over = int(np.searchsorted(column.times[:-1], self.now + 3600 * hours[number], "right"))
+            if over:
+                jobs[number] += _times_in(column.released[over - 1], _divisor(self._needs.wholes[row]))
+        return jobs
+
     def capacity(self, task: Resources, tasks: int, place: int, busy_hours: float, most: int) -> int:
         """The same for one pool, up to `most`, without a look at any other."""
         jobs = self._columns[place].room.fit(task, tasks * most) // tasks
@@ -194,7 +211,9 @@ class Pools:
         """How long jobs that do not fit now would wait: until our own attempts have given enough back, after what waits there
         already. Where that never suffices, others' work is in the way, and the guess is one run time of its own or as long again
         as it has waited, so that nothing waits for ever on a guess."""
-        self._settle()
+        if not rows.size:
+            return np.zeros(0)
+        self._settle_releases()
         release: Floats = self._release[rows, places]
         hours = np.maximum((release - self.now) / 3600, SOONEST_HOURS)
         guess = np.maximum(run_hours, waited_hours)
@@ -204,13 +223,12 @@ class Pools:
     def share(self, rows: Places, places: Places) -> Floats:
         """The largest part of each pool, in any one resource, that a job takes: times its run time, how long the pool as a whole
         works on it."""
-        self._settle()
-        share: Floats = self._share[rows, places]
+        share: Floats = np.minimum(self._needs.wholes[rows] / self._whole[places], 1.0).max(axis=1)
         return share
 
     def part(self, amount: Resources, place: int) -> float:
         """The largest part of a pool, in any one resource, that an amount is; 1 at most."""
-        return float(np.minimum(self.vector(amount) / self._columns[place].whole, 1.0).max())
+        return float(np.minimum(self.vector(amount) / self._whole[place], 1.0).max())
 
     def room(self, place: int) -> Room:
         """What is free in a pool, node by node."""
@@ -243,7 +261,7 @@ class Pools:
     def promise(self, row: int, place: int) -> None:
         """The first of all that wait for a pool gets its start promised, unless that cannot be predicted: then holding room back
         would not bring it closer."""
-        self._settle()
+        self._settle_releases()
         release = float(self._release[row, place])
         if math.isfinite(self._promised[place]) or not math.isfinite(release):
             return
@@ -306,7 +324,7 @@ class Pools:
             return
         column.observed = _after(column, usable, held)
         column.usable, column.held, column.most_ahead = usable, held, most_ahead
-        column.whole = np.maximum(self.vector(usable.total), NEXT_TO_NOTHING)
+        self._whole[place] = np.maximum(self.vector(usable.total), NEXT_TO_NOTHING)
         self.has_ahead[place] = most_ahead != Resources()
         self._expect(column)
         self._reset(place)
@@ -336,29 +354,43 @@ class Pools:
         column.times, column.released = np.append(times, math.inf), released
 
     def _settle(self) -> None:
-        """Work out what has changed."""
+        """Work out what fits where that has changed."""
         known, wanted = len(self._fit), len(self._needs)
         if wanted > known:
-            rows = ((0, wanted - known), (0, 0))
-            self._fit, self._release, self._share = (np.pad(m, rows) for m in (self._fit, self._release, self._share))
+            self._fit = np.pad(self._fit, ((0, wanted - known), (0, 0)))
             for place in range(len(self.pools)):
                 if place not in self._changed:
-                    self._fill(place, slice(known, wanted))
+                    self._fill_fit(place, slice(known, wanted))
         for place in self._changed:
             _measure(self._columns[place], self)
-            self._fill(place, slice(0, wanted))
+            self._fill_fit(place, slice(0, wanted))
+        self._changed_since |= self._changed
         self._changed.clear()
 
-    def _fill(self, place: int, rows: slice) -> None:
-        column, needs = self._columns[place], self._needs
-        self._fit[rows, place] = _times_in(column.nodes, needs.divisors[rows, None]) @ column.counts
-        wholes = needs.wholes[rows]
-        short = wholes - (column.total + EPSILON)
+    def _settle_releases(self) -> None:
+        """Work out what will be released in time where that has changed."""
+        self._settle()
+        known, wanted = len(self._release), len(self._needs)
+        if wanted > known:
+            self._release = np.pad(self._release, ((0, wanted - known), (0, 0)))
+            for place in range(len(self.pools)):
+                if place not in self._changed_since:
+                    self._fill_release(place, slice(known, wanted))
+        for place in self._changed_since:
+            self._fill_release(place, slice(0, wanted))
+        self._changed_since.clear()
+
+    def _fill_fit(self, place: int, rows: slice) -> None:
+        column = self._columns[place]
+        self._fit[rows, place] = _times_in(column.nodes, self._needs.divisors[rows, None]) @ column.counts
+
+    def _fill_release(self, place: int, rows: slice) -> None:
+        column = self._columns[place]
+        short = self._needs.wholes[rows] - (column.total + EPSILON)
         index = np.zeros(len(short), dtype=np.intp)
         for resource in range(short.shape[1]):
             np.maximum(index, np.searchsorted(column.released[:, resource], short[:, resource]), out=index)
         self._release[rows, place] = column.times[index]
-        self._share[rows, place] = np.minimum(wholes / column.whole, 1.0).max(axis=1)
 
 
 class _Needs:
@@ -402,7 +434,7 @@ class _Needs:
 
 def _measure(column: _Column, pools: Pools) -> None:
     groups = column.room.groups
-    column.nodes = np.array([pools.vector(free) for free, _ in groups] or np.zeros((0, 2 + len(pools.kinds))))
+    column.nodes = np.array([pools.amounts(free) for free, _ in groups], dtype=float).reshape(-1, 2 + len(pools.kinds))
     column.counts = np.array([float(count) for _, count in groups])
     column.total = _total(column)
 

@@ -94,6 +94,8 @@ class Preemption:
         self._places: dict[int, _Place] = {}
         self._struck: set[str] = set()
         self.evictions: list[Eviction] = []
+        if not any(view.preemptible or view.ending for view in board.given.sites):
+            return
         views = sorted(board.given.sites, key=lambda view: view.site.name)
         for place, (site, pool) in enumerate(zip(board.pools.sites, board.pools.pools, strict=True)):
             view = views[int(site)]
