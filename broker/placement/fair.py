@@ -118,7 +118,7 @@ class ByFairShare:
         found = self._nodes.get(name)
         if found is None:
             tenant = known.get(name, TenantView(name))
-            has_parent = tenant.parent in known and name not in _ancestors(tenant.parent, known)
+            has_parent = tenant.parent in known and name not in ancestors(tenant.parent, known)
             parent = self._enter(tenant.parent, known) if has_parent else self._root
             found = self._nodes[name] = _Node(name, tenant.weight, parent)
             parent.children.append(found)
@@ -171,7 +171,7 @@ def _whole(given: PlanInput) -> Amounts:
     return (cpus or 1.0, memory or 1.0, float(sum(total.gpu_count for total in totals)) or 1.0)
 
 
-def _ancestors(name: str, known: dict[str, TenantView]) -> list[str]:
+def ancestors(name: str, known: dict[str, TenantView]) -> list[str]:
     """A tenant and those above it, as far as that is a line."""
     line: list[str] = []
     while name in known and name not in line:

@@ -68,4 +68,4 @@ class Full:
 def waits(at: Full, hours: float, here: str) -> Passed:
     """It waits for room in a pool; `here` is a costlier site that has room now, if one has."""
     besides = f"; {here} has room but would cost more" if here else ""
-    return Passed(f"waits for {at.site}/{at.pool}, about {span(hours)}: {at.lack}{besides}", (at.help,))
+    return Passed(f"waits for {at.site}/{at.pool}, about {span(hours)}: {at.lack}{besides}", (at.help,), at.site, at.pool)

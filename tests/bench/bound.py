@@ -17,7 +17,7 @@ from broker.jobs.model import Shape, Weights
 from broker.placement.assign import plan
 from broker.placement.board import Board
 from broker.placement.memory import Memory
-from broker.placement.reassign import _Rows
+from broker.placement.reassign import Rows
 from broker.placement.view import Plan, PlanInput
 from tests.broker.placement.drawn import cost_of, greedy
 from tests.broker.placement.worlds import a_link, a_shape, a_view, a_world, waiting
@@ -83,7 +83,7 @@ def bound_of(given: PlanInput, made: Plan) -> float:
         cost.append(choices.weighed[each] - choices.shape.objective.money * egress * (1 - 1 / count))
     room = board.pools.totals()
     wanted = np.array([[float(count)] for _, count in classes])
-    rows = _Rows(len(owner))
+    rows = Rows(len(owner))
     rows.add(owner, np.ones((len(owner), 1)), wanted, wanted)
     rows.add(places, board.pools.needs(needs), np.full_like(room, -np.inf), room)
     solution = rows.minimise(np.concatenate(cost), np.full(len(owner), np.inf))
