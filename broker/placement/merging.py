@@ -1,8 +1,8 @@
 """The plans of the parts of a federation made into one, and a second round for what its part had no room for.
 
-The second round is a plan over the whole, with all links, of what the first has left: of classes that some pool has room for, of
-pools that nothing waits for. It is as if the next plan came at once, for few classes; so a job that no part could bring the data
-of, over links of its own, is placed in spite of the division.
+The second round is a plan over all links of what the first has left: of classes for which there may be room in a part that did
+not find it had none, and of pools that nothing waits for. It is as if the next plan came at once, for few classes and sites; so a
+job that no part could bring the data of, over links of its own, is placed in spite of the division.
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from broker.jobs.model import Shape
 from broker.placement.assign import plan
 from broker.placement.grouping import Groups
+from broker.placement.judge import Judge
 from broker.placement.memory import Memory
 from broker.placement.partition import divide
 from broker.placement.pools import Pools
-from broker.placement.view import Held, Passed, Placement, Plan, PlanInput, SiteView, TenantView
+from broker.placement.sketch import jobs_by_sums
+from broker.placement.view import Held, Passed, Placement, Plan, PlanInput, QueuedClass, SiteView, TenantView
 from topology.resources import Resources
 from topology.room import Room
 
@@ -35,12 +39,12 @@ def plan_in_parts(given: PlanInput, groups: Groups, plans: Plans, memory: Memory
     `memory` is the whole's. With one group it is the plan of the whole."""
     if len(groups) == 1:
         return plans([given])[0]
-    memory = memory or Memory()
-    pools, judge, _ = memory.begin(given)
+    pools, judge, _ = (memory or Memory()).begin(given)
     division = divide(given, groups, pools, judge)
-    first = _joined([Plan(passed=division.passed, is_cut=division.is_cut), *plans(division.parts)], given)
-    again = _again(given, first, memory)
-    second = _fitting(given, first, plan(again, memory=memory)) if again.classes and again.most else Plan()
+    made = plans(division.parts)
+    first = _joined([Plan(passed=division.passed, is_cut=division.is_cut), *made], given)
+    again = _again(given, first, _Openings(groups, made, first, pools, judge))
+    second = _fitting(given, first, plan(again)) if again.classes and again.most else Plan()
     return _joined([first, second], given)
 
 
@@ -62,28 +66,52 @@ def _joined(plans: Sequence[Plan], given: PlanInput) -> Plan:
     )
 
 
-def _again(given: PlanInput, first: Plan, memory: Memory) -> PlanInput:
-    """The world as it is once the first plan is written, with the classes that are to be planned again. A pool that something
-    waits for shows no room: that is kept."""
-    placed, awaited = _placed(first.placements), {(each.site, each.pool) for each in first.passed.values()}
-    left = [
-        replace(queued, created=queued.created[placed[queued.shape] :], count=queued.count - placed[queued.shape])
-        for queued in sorted(given.classes, key=lambda queued: (-queued.shape.priority, queued.created[0], repr(queued.shape)))
-        if queued.shape in first.passed and placed[queued.shape] < len(queued.created)
-    ]
+class _Openings:
+    """Where there may be room for what the first round has left, by sums."""
+
+    def __init__(self, groups: Groups, made: Sequence[Plan], first: Plan, pools: Pools, judge: Judge) -> None:
+        self._groups, self._made, self._pools, self._judge = groups, made, pools, judge
+        self._free = pools.totals()
+        names = zip((groups.sites[site] for site in pools.sites), (pool.name for pool in pools.pools), strict=True)
+        places = {name: place for place, name in enumerate(names)}
+        for placement in first.placements:
+            whole = _task(placement) * (placement.shape.tasks * placement.count)
+            self._free[places[placement.site, placement.pool]] -= pools.vector(whole)
+        awaited = [places[passed.site, passed.pool] for each in made for passed in each.passed.values() if passed.site]
+        self._free[awaited] = 0.0
+
+    def sites(self, shape: Shape) -> set[str]:
+        """Those with room for a job in a pool that nothing waits for, but for parts in which it waits for room: there is none.
+        With them the sites at which it waits, since it may rather do so; none where no site has room."""
+        waits = [each.passed[shape].site if shape in each.passed else "" for each in self._made]
+        options = self._judge.options(shape)
+        is_open = np.array([not site for site in waits])[self._groups.of[options.sites]]
+        has_room = jobs_by_sums(self._free[options.places], self._pools.needs(options.rows)) > 0
+        found = {self._groups.sites[site] for site in options.sites[is_open & has_room]}
+        return found and found.union(filter(None, waits))
+
+
+def _again(given: PlanInput, first: Plan, openings: _Openings) -> PlanInput:
+    """What is to be planned again: the world as it is once the first plan is written, as far as it matters for classes that may
+    find room. A pool that something waits for shows none: that is kept."""
+    placed, chosen, sites = _placed(first.placements), list[QueuedClass](), set[str]()
+    for queued in sorted(given.classes, key=lambda queued: (-queued.shape.priority, queued.created[0], repr(queued.shape))):
+        count = placed[queued.shape]
+        found = openings.sites(queued.shape) if queued.shape in first.passed and count < len(queued.created) else set()
+        if found and len(chosen) < MOST_AGAIN:
+            sites |= found
+            chosen.append(replace(queued, created=queued.created[count:], count=queued.count - count))
+    awaited = {(each.site, each.pool) for each in first.passed.values()}
     at_site, of_tenant = _by(first.placements, lambda each: each.site), _by(first.placements, lambda each: each.shape.tenant)
-    world = replace(
+    views = (view for view in given.sites if view.site.name in sites)
+    return replace(
         given,
-        sites=tuple(_view_after(view, at_site[view.site.name], awaited, given.now) for view in given.sites),
+        sites=tuple(_view_after(view, at_site[view.site.name], awaited, given.now) for view in views),
         tenants=tuple(_tenant_after(tenant, of_tenant[tenant.name]) for tenant in given.tenants),
         bookings=(*given.bookings, *first.bookings),
-        classes=(),
+        classes=tuple(chosen),
         most=given.most - sum(placed.values()),
     )
-    pools, judge, _ = memory.begin(world)
-    options = ((queued, judge.options(queued.shape)) for queued in left)
-    with_room = [queued for queued, o in options if pools.jobs(o.rows, o.places, o.run_hours).any()]
-    return replace(world, classes=tuple(with_room[:MOST_AGAIN]))
 
 
 def _view_after(view: SiteView, placements: Sequence[Placement], awaited: set[tuple[str, str]], now: float) -> SiteView:

@@ -57,7 +57,7 @@ class _Class:
     def fill(self, free: Floats) -> None:
         """Take a turn: room goes from `free`, by pool and resource. Options that cost the same share it by their room."""
         wanted = min(self.each_turn, self.left)
-        room = _times(free[self.places], self.needs)
+        room = jobs_by_sums(free[self.places], self.needs)
         total = np.cumsum(room)
         if not wanted or not len(total) or not total[-1]:
             self.is_done = True
@@ -74,7 +74,7 @@ class _Class:
 
     def wait(self, wholes: Floats) -> None:
         """Deal out the rest, by what the pools it can run in have in all."""
-        room = _times(wholes[self.places], self.needs)
+        room = jobs_by_sums(wholes[self.places], self.needs)
         by_group = np.bincount(self.groups, room if room.any() else None, len(self.rest)).astype(float)
         if by_group.any():
             self.rest = by_group / by_group.sum() * (self.jobs - self.amounts.sum())
@@ -120,7 +120,7 @@ def _deal_anew(classes: Sequence[_Class], room: Floats) -> None:
 
 
 def _cheapest_and_taken(of_class: _Class, room: Floats) -> Places:
-    has_room = np.flatnonzero(_times(room[of_class.places], of_class.needs))[:MOST_OPTIONS]
+    has_room = np.flatnonzero(jobs_by_sums(room[of_class.places], of_class.needs))[:MOST_OPTIONS]
     found: Places = np.union1d(has_room, np.flatnonzero(of_class.amounts))
     return found
 
@@ -186,7 +186,7 @@ def _class(queued: QueuedClass, options: Options, groups: Groups, pools: Pools, 
     return _Class(jobs, each_turn, places, groups_of, needs, weighed[order], nothing, np.zeros(len(groups)))
 
 
-def _times(room: Floats, needs: Floats) -> Floats:
+def jobs_by_sums(room: Floats, needs: Floats) -> Floats:
     """How many whole jobs fit by sums: one number for each pair of rows."""
     times: Floats = np.where(needs > EPSILON, (room + EPSILON) / np.where(needs > EPSILON, needs, 1.0), MOST_TIMES).min(axis=1)
     return np.floor(np.clip(times, 0.0, MOST_TIMES))
