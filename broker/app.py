@@ -33,6 +33,7 @@ from broker.feed import Feed
 from broker.housekeeping import Housekeeping
 from broker.members import Members
 from broker.metrics import Metrics
+from broker.plan_crews import check_ray
 from broker.plan_process import PlanProcess, Runner
 from broker.planner import Planner
 from broker.records import Member
@@ -103,7 +104,7 @@ async def running_broker(
         context = Context(settings, clock, World(mirror), Ledger(records, mirror, tracer), metrics, tracer)
         registry = _registry(stack, context, records, open_site)
         loops: dict[str, Loop] = {"mirror": mirror.run, "registry": registry.run}
-        planner = Planner(context, runner or _plan_process(stack, metrics, loops))
+        planner = Planner(context, runner or _plan_process(stack, context, loops))
         members = _members(Member(name, url, version(), FORMATS, clock.now()), context, records, planner, registry)
         vitals = Vitals(records, clock, settings.quota_bytes, settings.admission_share)
         loops["vitals"] = vitals.run
@@ -233,9 +234,10 @@ def _registry(stack: AsyncExitStack, context: Context, store: Store, open_site: 
     return registry
 
 
-def _plan_process(stack: AsyncExitStack, metrics: Metrics, loops: dict[str, Loop]) -> Runner:
+def _plan_process(stack: AsyncExitStack, context: Context, loops: dict[str, Loop]) -> Runner:
     """Started beside all else: it takes a second."""
-    process = PlanProcess(metrics)
+    check_ray(context.settings.planning)
+    process = PlanProcess(context.metrics, context.settings.planning)
     stack.push_async_callback(process.close)
     loops["plan process"] = process.start
     return process

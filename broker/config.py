@@ -97,6 +97,23 @@ class Tracing(BaseModel):
         return given
 
 
+class Planning(BaseModel):
+    """Where plans are made: in one process, or in parts of the federation side by side."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    partitions: int = Field(default=1, ge=1, le=64)
+    """Groups of sites, each planned in a process of its own."""
+    ray: str | None = None
+    """Plan the parts on Ray instead: the address of a cluster, such as `auto` or `HOST:6379`, or `local` for one of our own."""
+
+    @model_validator(mode="after")
+    def _is_divided(self) -> Planning:
+        if self.ray is not None and self.partitions == 1:
+            raise ValueError("ray: one part is planned here; set partitions to 2 or more")
+        return self
+
+
 class KeepFinished(BaseModel):
     """How long finished jobs stay: the older ones go when either bound is passed."""
 
@@ -130,6 +147,7 @@ class Settings(BaseModel):
     """Traces for OpenTelemetry; wants the extra `otel`. The same for all brokers of a federation, since any may lead."""
     lease_ttl_s: float = Field(default=3.0, ge=2.0)
     plan_interval_s: float = Field(default=1.0, gt=0)
+    planning: Planning = Planning()
     share_half_life_hours: float = Field(default=24.0, gt=0)
     """What a tenant held counts half as much towards its fair share after so long."""
     observe_interval_s: float = Field(default=0.5, gt=0)

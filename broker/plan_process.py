@@ -5,32 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import multiprocessing
-import os
-import signal
-import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
-from multiprocessing.connection import wait
+from multiprocessing.util import Finalize
 
+from broker.config import Planning
 from broker.metrics import Metrics
 from broker.placement.isolate import plan_around
-from broker.placement.memory import Memory
 from broker.placement.view import Plan, PlanInput
-from topology.dataset import Dataset, Replica
-from topology.graph import Topology
+from broker.plan_crews import DividingDesk, opened_desk
+from broker.plan_desk import NOWHERE, Desk, Parcel, Sender, live_with_parent
 
 log = logging.getLogger(__name__)
 
 Runner = Callable[[PlanInput], Awaitable[Plan]]
 
-_NOWHERE = Topology.of((), (), (), ())
-_KEPT: dict[str, Topology] = {}
-"""In the process: sites and links as last sent, with the routes found over them so far."""
-_MEMORY = Memory()
-"""In the process: what the last plan worked out."""
+_DESKS: list[Desk | DividingDesk] = []
+"""In the process: its desk."""
 
 
 async def plan_here(given: PlanInput) -> Plan:
@@ -39,19 +32,21 @@ async def plan_here(given: PlanInput) -> Plan:
 
 
 class PlanProcess:
-    """Makes plans in one process of its own, which is started again when it dies. Sites and links are sent when they changed."""
+    """Makes plans in one process of its own, which is started again when it dies. Where the settings say so, that one divides
+    them among others."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    def __init__(self, metrics: Metrics, planning: Planning | None = None) -> None:
+        self._metrics, self._planning = metrics, planning or Planning()
         self._pool: ProcessPoolExecutor | None = None
-        self._sent: Topology = _NOWHERE
+        self._sender = Sender()
 
     async def start(self) -> None:
         """Start the process ahead of the first plan. Raises BrokenProcessPool when it cannot be."""
-        await self._make(PlanInput(0.0, _NOWHERE, ()))
+        await self._make(PlanInput(0.0, NOWHERE, ()))
 
     async def __call__(self, given: PlanInput) -> Plan:
-        """The plan. Raises what `plan_around` raises, and BrokenProcessPool when the process died twice over it."""
+        """The plan. Raises what `plan_around` raises, and BrokenProcessPool when the process, or one that it shares the work
+        with, died twice over it."""
         began = time.perf_counter()
         try:
             made = await self._make(given)
@@ -71,36 +66,20 @@ class PlanProcess:
 
     async def _make(self, given: PlanInput) -> Plan:
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin)
-            self._sent = _NOWHERE
-        topology = given.topology
-        is_known = topology.sites is self._sent.sites and topology.links is self._sent.links
-        inputs = {dataset for queued in given.classes for dataset in queued.shape.inputs}
-        datasets = [topology.datasets[each] for each in inputs if each in topology.datasets]
-        replicas = [replica for each in inputs for at in topology.replica_sites(each) if (replica := topology.replica(each, at))]
-        graph = None if is_known else topology.with_replicas((), ())
-        without = replace(given, topology=_NOWHERE)
+            self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin, (self._planning,))
+            self._sender = Sender()
         loop = asyncio.get_running_loop()
-        made = await loop.run_in_executor(self._pool, _plan_there, graph, datasets, replicas, without)
-        self._sent = topology
-        return made
+        return await loop.run_in_executor(self._pool, _plan_there, self._sender.pack(given))
 
 
-def _begin() -> None:
-    """In the process: end with the broker, whatever ends that, and leave its interrupts to it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def _begin(planning: Planning) -> None:
+    """A crew is sent home before anything else as the process ends: that closes queues (at 10), and then waits for its own
+    processes, which would wait for work for ever."""
+    live_with_parent()
+    desk = opened_desk(planning)
+    Finalize(None, desk.close, exitpriority=100)
+    _DESKS.append(desk)
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(0)
-
-
-def _plan_there(graph: Topology | None, datasets: Sequence[Dataset], replicas: Sequence[Replica], given: PlanInput) -> Plan:
-    """In the process: put the topology together again, and plan."""
-    if graph is not None:
-        _KEPT["graph"] = graph
-    return plan_around(replace(given, topology=_KEPT.get("graph", _NOWHERE).with_replicas(datasets, replicas)), _MEMORY)
+def _plan_there(parcel: Parcel) -> Plan:
+    return _DESKS[0].plan(parcel)

@@ -197,7 +197,7 @@ def _solve(hands: Sequence[_Hand], board: Board) -> list[Floats] | None:
     needs = pools.needs(np.concatenate([choices.options.rows[options] for choices, options in columns]))
     busy_hours = np.concatenate([choices.busy_hours[options] for choices, options in columns])
     promises, room = pools.promises, pools.totals()
-    rows = _Rows(len(owner))
+    rows = Rows(len(owner))
     counts = np.array([float(hand.count) for hand in hands])
     rows.add(owner, np.ones((len(owner), 1)), counts[:, None], counts[:, None])
     rows.add(places, needs, np.full_like(room, -np.inf), room)
@@ -210,7 +210,7 @@ def _solve(hands: Sequence[_Hand], board: Board) -> list[Floats] | None:
     return None if solution is None else np.split(solution, np.cumsum([len(hand.options) for hand in hands])[:-1])
 
 
-class _Rows:
+class Rows:
     """Rows of a linear programme, in blocks."""
 
     def __init__(self, columns: int) -> None:

@@ -127,10 +127,13 @@ class Eviction:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """Why the rest of a class stays in the queue, and what would help."""
+    """Why the rest of a class stays in the queue, and what would help. `site` and `pool` are where it waits for room, if it
+    does."""
 
     reason: str
     help: tuple[str, ...] = ()
+    site: str = ""
+    pool: str = ""
 
 
 @dataclass(frozen=True, slots=True)

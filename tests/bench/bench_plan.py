@@ -32,11 +32,11 @@ def sites(count: int, nodes: int, is_full: bool) -> list[SiteView]:
     return views
 
 
-def classes(jobs: int, is_interleaved: bool) -> list[QueuedClass]:
+def classes(jobs: int, is_interleaved: bool, count: int = CLASSES) -> list[QueuedClass]:
     """Classes of many sizes; a tenth are gangs, a fifth want GPUs, a third read a dataset."""
     chance = random.Random(2)
     made = []
-    for number in range(CLASSES):
+    for number in range(count):
         shape = a_shape(
             run_hours=chance.choice([0.1, 0.5, 1, 4]) + number / 1000,
             tasks=chance.choice([1] * 9 + [8]),
@@ -46,20 +46,23 @@ def classes(jobs: int, is_interleaved: bool) -> list[QueuedClass]:
             priority=chance.choice([50, 50, 50, 80]),
             objective=chance.choice([Weights(), Weights(1, 0.5, 0)]),
         )
-        each = jobs // CLASSES
+        each = jobs // count
         ages = sorted((chance.uniform(0, 1e5) for _ in range(each)), reverse=True) if is_interleaved else [1e5 - number] * each
         made.append(QueuedClass(shape, tuple(NOW - age for age in ages), each))
     return made
 
 
-def a_case(sites_count: int, nodes: int, is_full: bool, is_interleaved: bool, jobs: int = JOBS) -> PlanInput:
+def a_case(
+    sites_count: int, nodes: int, is_full: bool, is_interleaved: bool, jobs: int = JOBS, classes_count: int = CLASSES
+) -> PlanInput:
     """One input; every site is linked to its three neighbours both ways."""
     views = sites(sites_count, nodes, is_full)
     names = [view.site.name for view in views]
     near = [(names[i], names[(i + step) % len(names)]) for i in range(len(names)) for step in (1, 2, 3)]
     links = [a_link(a, b, 1.25) for pair in near for a, b in (pair, pair[::-1])]
     at = {f"d{number}": names[number % len(names)] for number in range(60)}
-    return a_world(*views, classes=classes(jobs, is_interleaved), links=links, at=at, sizes=dict.fromkeys(at, 10.0), most=10**9)
+    queue = classes(jobs, is_interleaved, classes_count)
+    return a_world(*views, classes=queue, links=links, at=at, sizes=dict.fromkeys(at, 10.0), most=10**9)
 
 
 def main() -> None:

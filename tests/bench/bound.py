@@ -17,7 +17,7 @@ from broker.jobs.model import Shape, Weights
 from broker.placement.assign import plan
 from broker.placement.board import Board
 from broker.placement.memory import Memory
-from broker.placement.reassign import _Rows
+from broker.placement.reassign import Rows
 from broker.placement.view import Plan, PlanInput
 from tests.broker.placement.drawn import cost_of, greedy
 from tests.broker.placement.worlds import a_link, a_shape, a_view, a_world, waiting
@@ -28,7 +28,7 @@ LOADS = (0.5, 0.8, 0.95, 1.2)
 SEEDS = range(10)
 
 
-def a_moment(load: float, seed: int, reading: float) -> PlanInput:
+def a_moment(load: float, seed: int, reading: float, sites: int = SITES, classes: int = CLASSES) -> PlanInput:
     """Sites of three sizes and four speeds, a third with GPUs; classes of many sizes, some gangs, three objectives; `reading` is
     the part of classes that read a dataset."""
     chance = random.Random(seed)
@@ -41,7 +41,7 @@ def a_moment(load: float, seed: int, reading: float) -> PlanInput:
             speed=chance.choice([0.7, 1, 1.4, 2]),
             price=Price(cpu_hour=chance.uniform(0.01, 0.06), gpu_hour={"a100": chance.uniform(1, 3)}),
         )
-        for number in range(SITES)
+        for number in range(sites)
     ]
     names = [view.site.name for view in views]
     links = [a_link(a, b, chance.choice([0.2, 1]), chance.choice([0, 0.02, 0.08])) for a in names for b in names if a != b]
@@ -55,7 +55,7 @@ def a_moment(load: float, seed: int, reading: float) -> PlanInput:
             inputs=(f"d{chance.randrange(30)}",) if chance.random() < reading else (),
             objective=chance.choice([Weights(), Weights(1, 0.5, 0), Weights(0.2, 1, 0)]),
         )
-        for number in range(CLASSES)
+        for number in range(classes)
     ]
     counts = [chance.randint(1, 10) for _ in shapes]
     whole = sum(view.rooms["cpu"].total.cpus for view in views)
@@ -82,7 +82,7 @@ def bound_of(given: PlanInput, made: Plan) -> float:
         cost.append(choices.weighed_among(count)[each])
     room = board.pools.totals()
     wanted = np.array([[float(count)] for _, count in classes])
-    rows = _Rows(len(owner))
+    rows = Rows(len(owner))
     rows.add(owner, np.ones((len(owner), 1)), wanted, wanted)
     rows.add(places, board.pools.needs(needs), np.full_like(room, -np.inf), room)
     solution = rows.minimise(np.concatenate(cost), np.full(len(owner), np.inf))
