@@ -15,11 +15,11 @@ import numpy as np
 
 from broker.jobs.model import Shape
 from broker.placement import reasons
+from broker.placement.arrays import Floats
 from broker.placement.board import Board, Choices, cheapest
 from broker.placement.fair import ByFairShare
 from broker.placement.memory import Memory
 from broker.placement.order import MakeOrder, Rank
-from broker.placement.pools import Floats
 from broker.placement.preempt import Preemption
 from broker.placement.quotas import Allowance, over_quota
 from broker.placement.reassign import reassigned

@@ -10,10 +10,10 @@ import numpy as np
 
 from broker.jobs.model import Choice, Decision, Shape
 from broker.placement import reasons
+from broker.placement.arrays import Floats, Places
 from broker.placement.filters import Objection
 from broker.placement.judge import Options
 from broker.placement.memory import Memory
-from broker.placement.pools import Floats, Places
 from broker.placement.quotas import Allowance, Quotas
 from broker.placement.readers import Readers
 from broker.placement.shares import Shares

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from broker.placement.pools import Floats, Places
+from broker.placement.arrays import Floats, Places
 from broker.placement.routes import HOURS_AT_ONE_GBPS
 from broker.placement.view import PlanInput
 from broker.records import Booking

@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from broker.jobs.model import Cost, Shape
+from broker.placement.arrays import Flags, Floats, Places
 from broker.placement.filters import LASTING_RULES, PASSING_RULES, Objection, gpu_types, pool_objection, site_objections
-from broker.placement.pools import Floats, Places, Pools
+from broker.placement.pools import Pools
 from broker.placement.staging import Stagings
 from broker.placement.view import SiteView
 from topology.resources import EPSILON, MOST_TIMES, Resources
-
-Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)

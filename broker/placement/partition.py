@@ -13,9 +13,10 @@ import numpy as np
 
 from broker.jobs.model import Shape
 from broker.placement import reasons
+from broker.placement.arrays import Floats, Places
 from broker.placement.grouping import Groups
 from broker.placement.judge import Judge
-from broker.placement.pools import Floats, Places, Pools
+from broker.placement.pools import Pools
 from broker.placement.quotas import above
 from broker.placement.sketch import in_whole, sketched
 from broker.placement.view import Passed, PlanInput, QueuedClass, TenantView

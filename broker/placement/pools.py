@@ -9,25 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from broker.placement.arrays import Floats, Places
+from broker.placement.needs import NEXT_TO_NOTHING, Needs, divisor, times_in
 from broker.placement.view import Held, SiteView
-from topology.resources import EPSILON, MOST_TIMES, Resources
+from topology.resources import EPSILON, Resources
 from topology.room import Room
 from topology.site import Pool, Site
-
-Floats = npt.NDArray[np.float64]
-Places = npt.NDArray[np.intp]
 
 SOONEST_HOURS = 1 / 60
 """No release is expected within less than a minute."""
 MOST_RELEASES = 128
 """Where more are expected in a pool they are counted in so many lots, each at its last."""
-NEXT_TO_NOTHING = 1e-300
-"""Stands for what is not needed where a need divides."""
 
 
 @dataclass(slots=True)
@@ -97,7 +92,7 @@ class Pools:
         """Where the promise is of room that others make."""
         self._spare = np.zeros((len(pairs), 2 + len(self.kinds)))
         self._rows: dict[tuple[Resources, int], int] = {}
-        self._needs = _Needs(2 + len(self.kinds))
+        self._needs = Needs(2 + len(self.kinds))
         self._fit = np.zeros((0, len(pairs)))
         self._release = np.zeros((0, len(pairs)))
         self._whole = np.full((len(pairs), 2 + len(self.kinds)), NEXT_TO_NOTHING)
@@ -184,8 +179,8 @@ class Pools:
         jobs = self._fit[rows, places] // self._needs.tasks[rows]
         kept = np.flatnonzero((busy_hours > self._promised[places]) & (jobs > 0))
         if kept.size:
-            wholes = _divisor(self._needs.wholes[rows[kept]])
-            jobs[kept] = np.minimum(jobs[kept], _times_in(self._spare[places[kept]], wholes))
+            wholes = divisor(self._needs.wholes[rows[kept]])
+            jobs[kept] = np.minimum(jobs[kept], times_in(self._spare[places[kept]], wholes))
         return jobs
 
     def jobs_within(self, rows: Places, places: Places, hours: Floats) -> Floats:
@@ -197,7 +192,7 @@ class Pools:
             column = self._columns[place]
             over = int(np.searchsorted(column.times[:-1], self.now + 3600 * hours[number], "right"))
             if over:
-                jobs[number] += _times_in(column.released[over - 1], _divisor(self._needs.wholes[row]))
+                jobs[number] += times_in(column.released[over - 1], divisor(self._needs.wholes[row]))
         return jobs
 
     def capacity(self, task: Resources, tasks: int, place: int, busy_hours: float, most: int) -> int:
@@ -205,7 +200,7 @@ class Pools:
         jobs = self._columns[place].room.fit(task, tasks * most) // tasks
         if not jobs or busy_hours <= self._promised[place]:
             return jobs
-        return min(jobs, int(_times_in(self._spare[place], _divisor(self.vector(task * tasks)))))
+        return min(jobs, int(times_in(self._spare[place], divisor(self.vector(task * tasks)))))
 
     def wait_hours(self, rows: Places, places: Places, run_hours: Floats, waited_hours: float) -> Floats:
         """How long jobs that do not fit now would wait: until our own attempts have given enough back, after what waits there
@@ -309,7 +304,7 @@ class Pools:
         by_sum: Floats = np.maximum(total + released - need, 0.0)
         if (need > total + EPSILON).any():
             return by_sum
-        each = int(_times_in(self.vector(column.pool.per_node), self._needs.divisors[row]))
+        each = int(times_in(self.vector(column.pool.per_node), self._needs.divisors[row]))
         nodes = math.ceil(self._needs.tasks[row] / max(each, 1))
         others: Floats = np.maximum(self.vector(_without_freest(column.room, nodes).total), 0.0)
         return np.minimum(by_sum, others)
@@ -382,7 +377,7 @@ class Pools:
 
     def _fill_fit(self, place: int, rows: slice) -> None:
         column = self._columns[place]
-        self._fit[rows, place] = _times_in(column.nodes, self._needs.divisors[rows, None]) @ column.counts
+        self._fit[rows, place] = times_in(column.nodes, self._needs.divisors[rows, None]) @ column.counts
 
     def _fill_release(self, place: int, rows: slice) -> None:
         column = self._columns[place]
@@ -391,45 +386,6 @@ class Pools:
         for resource in range(short.shape[1]):
             np.maximum(index, np.searchsorted(column.released[:, resource], short[:, resource]), out=index)
         self._release[rows, place] = column.times[index]
-
-
-class _Needs:
-    """Needs as rows. `divisors` has each task's amounts, next to nothing where it needs nothing; `wholes` those of all tasks."""
-
-    def __init__(self, width: int) -> None:
-        self._divisors, self._wholes, self._tasks = np.zeros((64, width)), np.zeros((64, width)), np.zeros(64)
-        self._count = 0
-
-    def add(self, task: Floats, tasks: int) -> int:
-        """One more; its row."""
-        if tasks < 1:
-            raise ValueError(f"a job of {tasks} tasks")
-        if self._count == len(self._tasks):
-            self._divisors, self._wholes = (np.concatenate([m, np.zeros_like(m)]) for m in (self._divisors, self._wholes))
-            self._tasks = np.concatenate([self._tasks, np.zeros_like(self._tasks)])
-        self._divisors[self._count] = _divisor(task)
-        self._wholes[self._count] = task * tasks
-        self._tasks[self._count] = tasks
-        self._count += 1
-        return self._count - 1
-
-    def __len__(self) -> int:
-        return self._count
-
-    @property
-    def divisors(self) -> Floats:
-        """By row and resource, never 0."""
-        return self._divisors[: self._count]
-
-    @property
-    def wholes(self) -> Floats:
-        """By row and resource, of a whole job."""
-        return self._wholes[: self._count]
-
-    @property
-    def tasks(self) -> Floats:
-        """By row."""
-        return self._tasks[: self._count]
 
 
 def _measure(column: _Column, pools: Pools) -> None:
@@ -443,17 +399,6 @@ def _total(column: _Column) -> Floats:
     """By the groups as last measured."""
     total: Floats = column.counts @ column.nodes
     return total
-
-
-def _divisor(need: Floats) -> Floats:
-    """A need with next to nothing where there is none."""
-    return np.where(need > EPSILON, need, NEXT_TO_NOTHING)
-
-
-def _times_in(have: Floats, need: Floats) -> Any:
-    """As `Resources.times_in`, to the last bit, for each of several needs, none of them 0, and amounts."""
-    times = (have + EPSILON) / need
-    return np.clip(np.trunc(times.min(axis=-1)), 0, MOST_TIMES)
 
 
 def _after(column: _Column, usable: Room, held: Iterable[Held]) -> Room:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from broker.jobs.model import Shape
+from broker.placement.arrays import Flags, Floats
 from broker.placement.filters import Kind, Objection
 from broker.placement.order import Rank
-from broker.placement.pools import Floats
 from broker.placement.reasons import MOST_TOLD
 from broker.placement.view import Passed, PlanInput, SiteView, TenantView
 from broker.records import Quota
@@ -63,7 +63,7 @@ class Allowance:
 
     lines: tuple[tuple[Line, Floats], ...]
     own: tuple[tuple[Line, Floats], ...]
-    has_own: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+    has_own: Flags
 
     def jobs(self, rank: Rank) -> Floats:
         """How many jobs may start now."""
@@ -199,7 +199,7 @@ def _left(line: Line, rank: Rank) -> float:
     return min(left, line.quota.amount - line.firm) if rank is Rank.FIRM else left
 
 
-def _times(pairs: Iterator[tuple[float, Floats]], like: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Floats:
+def _times(pairs: Iterator[tuple[float, Floats]], like: Flags) -> Floats:
     """How many times what is needed is in what is left, for all pairs of them; what is not needed does not count."""
     least = np.full(len(like), math.inf)
     for left, need in pairs:

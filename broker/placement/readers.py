@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from broker.jobs.model import Shape
+from broker.placement.arrays import Floats
 from broker.placement.judge import Judge
-from broker.placement.pools import Floats
 from broker.placement.view import QueuedClass
 from topology.dataset import DatasetId
 

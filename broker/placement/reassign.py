@@ -18,9 +18,10 @@ import highspy
 import numpy as np
 
 from broker.jobs.model import Shape
+from broker.placement.arrays import Floats, Places
 from broker.placement.board import Board, Choices
 from broker.placement.memory import Memory
-from broker.placement.pools import Floats, Places, Promises
+from broker.placement.pools import Promises
 from broker.placement.view import Placement, Plan
 
 LEAST_REGRET = 0.01

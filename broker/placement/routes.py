@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from broker.placement.pools import Floats, Places
+from broker.placement.arrays import Floats, Places
 from broker.placement.shares import LEAST_SHARE, Links, Shares
 from topology.dataset import DatasetId
 from topology.graph import Metric, Topology

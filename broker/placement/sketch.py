@@ -15,9 +15,10 @@ from itertools import groupby
 import numpy as np
 
 from broker.jobs.model import Shape
+from broker.placement.arrays import Floats, Places
 from broker.placement.grouping import Groups
 from broker.placement.judge import Judge, Options
-from broker.placement.pools import Floats, Places, Pools
+from broker.placement.pools import Pools
 from broker.placement.reassign import MOST_OPTIONS, Rows
 from broker.placement.view import PlanInput, QueuedClass
 from topology.dataset import DatasetId

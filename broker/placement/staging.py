@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from broker.jobs.model import Shape
+from broker.placement.arrays import Floats
 from broker.placement.filters import Kind, Objection
-from broker.placement.pools import Floats
 from broker.placement.routes import HOURS_AT_ONE_GBPS, Best, Routes
 from broker.placement.shares import Shares, expected_end
 from broker.placement.words import span

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from broker.placement.pools import Floats, Places
+from broker.placement.arrays import Floats, Places
 
 LEAST_EACH = 1e-9
 """What a waiting job adds at the least, so that nothing is filled for ever."""

@@ -32,8 +32,9 @@ import numpy as np
 
 from adapters.kinds import takes
 from broker.jobs.model import Shape
+from broker.placement.arrays import Floats, Places
 from broker.placement.judge import Judge
-from broker.placement.pools import Floats, Places, Pools
+from broker.placement.pools import Pools
 from broker.placement.reassign import Quiet
 from broker.placement.routes import HOURS_AT_ONE_GBPS
 from broker.placement.view import SiteView

@@ -16,11 +16,11 @@ from itertools import product
 import numpy as np
 
 from broker.jobs.model import Decision, Shape
+from broker.placement.arrays import Floats
 from broker.placement.assign import plan
 from broker.placement.board import Board, Choices
 from broker.placement.memory import Memory
 from broker.placement.order import ByPriorityAndAge
-from broker.placement.pools import Floats
 from broker.placement.routes import HOURS_AT_ONE_GBPS
 from broker.placement.view import Placement, Plan, PlanInput, QueuedClass
 from broker.simulator.policy import Policy
