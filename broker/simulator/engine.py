@@ -6,22 +6,25 @@ import heapq
 import math
 import time
 from bisect import insort
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count, islice
 
 from adapters.kinds import takes
 from broker.jobs.model import Shape
-from broker.placement.view import Placement, Plan, PlanInput, QueuedClass, SiteView
+from broker.placement.view import Attempts, Placement, Plan, PlanInput, QueuedClass, SiteView
 from broker.records import Health
 from broker.simulator.outcome import Outcome, Ran, Sample
 from broker.simulator.policy import Policy
-from broker.simulator.scenario import Arrival, Bandwidth, Carbon, Change, Maintenance, NodesLost, Scenario, SiteLost
+from broker.simulator.scenario import Arrival, Bandwidth, Carbon, Change, Maintenance, NodesLost, Scenario, SiteLost, Underway
 from broker.simulator.scheduler import PoolScheduler, Stay
+from broker.simulator.tenants import Tenants
 from broker.simulator.transfers import Begun, Key, Transfers
 from broker.snapshot import SHOWN
 from topology.dataset import DatasetId, Replica
 from topology.graph import Topology
+from topology.resources import Resources
+from topology.room import Room
 from topology.site import Admission, Site
 
 TURN_S = (10.0, 60.0)
@@ -62,6 +65,8 @@ class _Site:
     site: Site
     pools: dict[str, PoolScheduler]
     jobs: dict[_Job, None] = field(default_factory=dict)
+    best_effort: int = 0
+    """How many of them may be made to give way."""
     lost: int = 0
     cordoned: int = 0
     view: SiteView | None = None
@@ -87,8 +92,11 @@ class _Simulation:
         self._number = count()
         graph = scenario.topology
         self._graph = graph
-        self._sites = {name: _begun(site) for name, site in graph.sites.items()}
+        self._sites = {name: _opened(site, scenario.rooms) for name, site in graph.sites.items()}
+        self._tenants = Tenants(scenario)
         self._jobs = [_Job(index, arrival) for index, arrival in enumerate(scenario.arrivals)]
+        begun = enumerate(scenario.begun, len(self._jobs))
+        self._begun = [(_Job(index, each.arrival), each) for index, each in begun]
         self._replicas = {of: {at: _known(graph, of, at) for at in graph.replica_sites(of)} for of in graph.datasets}
         self._transfers = Transfers(graph, lambda of: self._seen((of,)), self._at, self._charge, self._arrived)
         self._coming: dict[Key, dict[_Job, None]] = {}
@@ -97,7 +105,7 @@ class _Simulation:
         self._is_stale = False
         self._next_turn = math.inf
         self._last_turn = -turn_s
-        self._left = len(self._jobs)
+        self._left = len(self._jobs) + len(self._begun)
         self._samples: list[Sample] = []
         self._sample_s = max(scenario.arrivals[-1].at, 60.0) / SAMPLES if scenario.arrivals else 60.0
         self._plans, self._plan_s = 0, 0.0
@@ -108,10 +116,12 @@ class _Simulation:
         for change in self._scenario.changes:
             self._at(change.at, lambda change=change: self._change(change))  # type: ignore[misc]
         self._at(0.0, self._sample)
+        for job, each in self._begun:
+            self._go_on(job, each)
         arriving = iter(self._jobs)
         following = next(arriving, None)
         while self._left:
-            self._now = min(self._events[0][0], self._next_turn, following.arrival.at if following else math.inf)
+            self._now = max(min(self._events[0][0], self._next_turn, following.arrival.at if following else math.inf), 0.0)
             while following and following.arrival.at <= self._now:
                 self._enqueue(following)
                 following = next(arriving, None)
@@ -126,10 +136,13 @@ class _Simulation:
             elif self._left and not self._queue and not following and self._is_quiet():
                 raise RuntimeError(f"{self._left} jobs neither wait nor run: a fault of the simulator")
         took_s = time.perf_counter() - began
-        ran = tuple(_ran(job) for job in self._jobs)
+        ran = tuple(_ran(job) for job in (*self._jobs, *(job for job, _ in self._begun)))
         return Outcome(self._scenario.name, self._policy.name, ran, tuple(self._samples), self._plans, self._plan_s, took_s)
 
     def _at(self, when: float, what: Callable[[], None]) -> None:
+        """What never happens is left out."""
+        if math.isinf(when):
+            return
         heapq.heappush(self._events, (when, next(self._number), what))
 
     def _is_quiet(self) -> bool:
@@ -167,7 +180,8 @@ class _Simulation:
         classes = tuple(self._classes[shape] for shape in self._queue)
         views = tuple(self._view(at) for at in self._sites.values())
         topology = self._seen({of for shape in self._queue for of in shape.inputs})
-        return PlanInput(self._now, topology, views, classes, self._transfers.bookings)
+        tenants = self._tenants.views(self._now)
+        return PlanInput(self._now, topology, views, classes, self._transfers.bookings, tenants)
 
     def _seen(self, datasets: Iterable[DatasetId]) -> Topology:
         """The topology with the replicas of these; those at lost sites are of no use."""
@@ -186,6 +200,7 @@ class _Simulation:
                 rooms={name: pool.usable for name, pool in at.pools.items()},
                 held=tuple(held for pool in at.pools.values() for held in pool.held()),
                 queued=tuple(held for pool in at.pools.values() for held in pool.waiting()),
+                preemptible=_preemptible(at),
                 takes=takes(at.site.engine.kind),
             )
         return at.view
@@ -199,6 +214,8 @@ class _Simulation:
                 asked |= dict.fromkeys(job.missing)
                 if not job.missing:
                     ready.append(job)
+        for eviction in plan.evictions:
+            self._requeue(self._job(int(eviction.job)))
         self._transfers.book(plan.bookings, self._now)
         for key in asked:
             self._transfers.ask(key, self._now)
@@ -235,10 +252,29 @@ class _Simulation:
             expected_end=self._now + staging_s + expected_s,
         )
         pool.expect(job.stay)
-        at.jobs[job] = None
-        at.view = None
+        self._hold(job, at)
         for key in job.missing:
             self._coming.setdefault(key, {})[job] = None
+
+    def _go_on(self, job: _Job, begun: Underway) -> None:
+        """It is there as the simulation begins. What it costs counts from then on."""
+        at, shape = self._sites[begun.site], job.arrival.shape
+        job.site, job.pool, job.started_at, job.attempts = begun.site, begun.pool, 0.0, 1
+        task, left = shape.resources.on(begun.gpu_type), max(begun.ends_at, 0.0)
+        job.stay = Stay(task, shape.tasks, left, lambda: None, left)
+        at.pools[begun.pool].go_on(job.stay)
+        self._hold(job, at)
+        self._at(left, lambda: self._end(job, 1))
+
+    def _hold(self, job: _Job, at: _Site) -> None:
+        assert job.stay is not None
+        at.jobs[job] = None
+        at.best_effort += job.arrival.shape.preemptible
+        at.view = None
+        self._tenants.hold(job.arrival.shape.tenant, job.site, job.stay.task * job.stay.tasks)
+
+    def _job(self, index: int) -> _Job:
+        return self._jobs[index] if index < len(self._jobs) else self._begun[index - len(self._jobs)][0]
 
     def _submit(self, job: _Job) -> None:
         at = self._sites[job.site]
@@ -266,6 +302,8 @@ class _Simulation:
         if job.started_at is not None:
             self._bill(job, at, (self._now - job.started_at) / 3600)
         at.pools[job.pool].leave(job.stay)
+        self._tenants.let_go(job.arrival.shape.tenant, job.site, job.stay.task * job.stay.tasks)
+        at.best_effort -= job.arrival.shape.preemptible
         job.stay = None
         del at.jobs[job]
         at.view = None
@@ -379,8 +417,29 @@ class _Simulation:
         self._at(self._now + self._sample_s, self._sample)
 
 
-def _begun(site: Site) -> _Site:
-    return _Site(site, {pool.name: PoolScheduler(pool) for pool in site.pools})
+def _opened(site: Site, rooms: Mapping[tuple[str, str], Room]) -> _Site:
+    return _Site(site, {pool.name: PoolScheduler(pool, rooms.get((site.name, pool.name))) for pool in site.pools})
+
+
+def _preemptible(at: _Site) -> tuple[Attempts, ...]:
+    """What may be made to give way, one by one, under the numbers of the jobs."""
+    found: dict[tuple[Shape, str, Resources], list[_Job]] = {}
+    for job in at.jobs if at.best_effort else ():
+        shape = job.arrival.shape
+        if shape.preemptible and job.stay is not None:
+            found.setdefault((shape, job.pool, job.stay.task), []).append(job)
+    return tuple(
+        Attempts(
+            shape.tenant,
+            shape.priority,
+            pool,
+            task,
+            shape.tasks,
+            tuple(str(job.index) for job in jobs),
+            tuple(math.inf if job.started_at is None else job.started_at for job in jobs),
+        )
+        for (shape, pool, task), jobs in found.items()
+    )
 
 
 def _known(graph: Topology, of: DatasetId, at: str) -> Replica:

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from topology.resources import Resources
 from topology.room import Room
-from topology.site import Pool
 
 Allocation = tuple[tuple[int, int], ...]
 """Where a job's tasks are: (node, tasks) pairs."""
@@ -15,22 +14,25 @@ Allocation = tuple[tuple[int, int], ...]
 class Nodes:
     """The nodes of one pool, by number. Packs as `Room.take` does: onto the fullest that hold a task."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._per_node = pool.per_node
+    def __init__(self, room: Room) -> None:
+        """`room` is what may be used of each node."""
+        self._most: dict[int, Resources] = {}
         self._free: dict[int, Resources] = {}
         self._groups: dict[Resources, dict[int, None]] = {}
         self._order: list[Resources] | None = None
         self._lost: dict[int, Resources] = {}
         self._total: Resources | None = None
         self._usable: Room | None = None
-        for number in range(pool.nodes):
-            self._enter(number, pool.per_node)
+        for usable, nodes in room.groups:
+            for number in range(len(self._most), len(self._most) + nodes):
+                self._most[number] = usable
+                self._enter(number, usable)
 
     @property
     def usable(self) -> Room:
         """All nodes that are there, as if empty."""
         if self._usable is None:
-            self._usable = Room.of([(self._per_node, len(self._free))])
+            self._usable = Room.of((self._most[node], 1) for node in self._free)
         return self._usable
 
     @property

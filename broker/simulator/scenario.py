@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from broker.jobs.model import Shape
+from broker.placement.view import TenantView
 from topology.graph import Topology
+from topology.room import Room
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,17 @@ class Arrival:
     at: float
     shape: Shape
     run_time_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Underway:
+    """A job that is at a site already as the simulation begins, and is over there at `ends_at`."""
+
+    arrival: Arrival
+    site: str
+    pool: str
+    gpu_type: str | None
+    ends_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +85,15 @@ Change = SiteLost | NodesLost | Maintenance | Bandwidth | Carbon
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A federation at the start, jobs by the time of their arrival, changes by theirs. `notes` says in a few lines what was
-    composed of what, and from which seed."""
+    """A federation at the start, jobs by the time of their arrival (before the start: they wait already), changes by theirs.
+    `notes` says in a few lines what was composed of what, and from which seed. Tenants that are not named weigh 1. `rooms` is
+    what may be used of a pool, by site and name; of others all of it."""
 
     name: str
     topology: Topology
     arrivals: tuple[Arrival, ...]
     changes: tuple[Change, ...] = ()
     notes: str = ""
+    tenants: tuple[TenantView, ...] = ()
+    begun: tuple[Underway, ...] = ()
+    rooms: Mapping[tuple[str, str], Room] = field(default_factory=dict)

@@ -34,9 +34,10 @@ class Stay:
 class PoolScheduler:
     """One pool: its nodes, what runs there, and what waits for it."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, room: Room | None = None) -> None:
+        """`room` is what may be used of it; all of it where that is not given."""
         self.pool = pool
-        self.nodes = Nodes(pool)
+        self.nodes = Nodes(room or pool.empty)
         self.here: dict[tuple[Resources, int], dict[Stay, None]] = {}
         """All that was placed here, coming, waiting or running, by size."""
         self._running: dict[Stay, None] = {}
@@ -73,6 +74,12 @@ class PoolScheduler:
     def expect(self, stay: Stay) -> None:
         """It was placed here; its inputs may still be on their way."""
         self.here.setdefault((stay.task, stay.tasks), {})[stay] = None
+
+    def go_on(self, stay: Stay) -> None:
+        """It runs already, until its expected end; where others hold what it was given, beside them."""
+        self.expect(stay)
+        stay.allocation = self.nodes.take(stay.task, stay.tasks)
+        self._running[stay] = None
 
     def submit(self, stay: Stay, now: float) -> None:
         """Its inputs are here: it starts, or waits."""
