@@ -23,6 +23,7 @@ from broker.store.base import Store
 from broker.store.vitals import Vitals
 from broker.submission import Submissions
 from broker.uploads import Uploads
+from broker.whatif import WhatIfs
 
 
 class Planning(Protocol):
@@ -60,6 +61,7 @@ class Services:
     uploads: Uploads
     downloads: Executor
     """Threads that read files for callers: storage that hangs holds these, and nothing else."""
+    whatifs: WhatIfs
     tokens: Tokens | None = None
     """What requests must bear one of; None leaves the endpoint to all on this machine."""
 
