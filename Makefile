@@ -5,10 +5,13 @@ BIN    := $(VENV)/bin
 FEDBROKER_CACHE ?= $(HOME)/.cache/fedbroker
 ENGINES ?= $(patsubst tests/engines/%/build.sh,%,$(wildcard tests/engines/*/build.sh))
 
-.PHONY: demo install dev test lint simulate kills bench engines test-engines demo-engines stubs clean
+.PHONY: demo demo-sharing install dev test lint simulate kills bench engines test-engines demo-engines stubs clean
 
 demo: $(VENV)/.installed  ## a federation of five sites on this machine: jobs, kills, and a check of every result
 	$(BIN)/python -m broker.demo
+
+demo-sharing: $(VENV)/.installed  ## fair shares, quotas that are lent and given back, best effort that gives way, deadlines: each checked
+	$(BIN)/python -m broker.demo sharing
 
 install: $(VENV)/.installed
 dev: $(VENV)/.dev

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from broker.context import Context
-from broker.jobs.model import Ask, Phase, Stop
+from broker.jobs.model import BROKER, Ask, Phase, Stop
 from broker.members import Right
 from broker.store import keys as kinds
 from broker.store.base import Conflict, StoreUnavailable
@@ -19,7 +19,6 @@ log = logging.getLogger(__name__)
 
 INTERVAL_S = 1.0
 BATCH = 500
-WHO = "the broker"
 NOT_YET_RUNNING = (Phase.STAGING, Phase.PLACED, Phase.QUEUED)
 
 
@@ -58,5 +57,5 @@ class Drains:
 
     def _draft(self, job: Job, site: Site) -> Draft:
         key = self._context.world.mirror.keys.of(kinds.WISHES, job.id)
-        ask = Ask(WHO, f"site {site.name} is drained", self._context.clock.now())
+        ask = Ask(BROKER, f"site {site.name} is drained", self._context.clock.now())
         return [Save(key, replace(job.wish, stop=Stop(job.state.number, ask)), job.wish_revision)]

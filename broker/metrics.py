@@ -14,6 +14,7 @@ class Metrics:
         self.events = Counter("fed_job_events", "Events written to jobs", ["event"], registry=self.registry)
         self.plan_seconds = Histogram("fed_plan_seconds", "Time of one plan and its hop", registry=self.registry)
         self.placements = Counter("fed_placements", "Placements", ["site"], registry=self.registry)
+        self.evictions = Counter("fed_evictions", "Attempts asked to give way to others", ["site"], registry=self.registry)
         self.site_calls = Histogram("fed_site_call_seconds", "Site calls", ["site", "call", "outcome"], registry=self.registry)
         self.conflicts = Counter("fed_write_conflicts", "Writes lost to a newer revision", ["writer"], registry=self.registry)
         self.bugs = Counter("fed_bugs", "Errors that are ours: logged, and the work goes on", ["where"], registry=self.registry)

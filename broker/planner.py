@@ -6,18 +6,18 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress, islice
 
 from broker.context import Context
 from broker.jobs.lifecycle import Cancelled, Event, GaveUp, Placed, Staged, fold
-from broker.jobs.model import Phase, Shape
+from broker.jobs.model import BROKER, Ask, Phase, Shape, Stop
 from broker.members import Right
-from broker.placement.view import Passed, Placement, Plan
+from broker.placement.view import Eviction, Passed, Placement, Plan
 from broker.placement.words import span
 from broker.plan_process import Runner, plan_here
 from broker.records import Booking
-from broker.snapshot import Snapshots
+from broker.snapshot import HOLDING, Snapshots
 from broker.store import keys as kinds
 from broker.store.base import Conflict, Expect, Saved, StoreUnavailable
 from broker.store.ledger import Draft, Erase, Save
@@ -110,6 +110,7 @@ class Planner:
             self._context.metrics.bugs.labels("plan").inc()
         self._told = frozenset(made.faults)
         written = await self._write(made, ids, right)
+        await self._evict(made.evictions, right)
         span.tell("fed.plan.classes", len(given.classes))
         span.tell("fed.plan.placed", written)
         await self._give_up_waiting(right)
@@ -194,6 +195,24 @@ class Planner:
         ]
         await self._commit_all(drafts, "Cancelled", right)
 
+    async def _evict(self, evictions: Sequence[Eviction], right: Right) -> None:
+        """Wish the stop of what is to give way: of each the attempt that the plan saw. The owners of its sites see to it."""
+        jobs = self._context.world.jobs
+        found = [(each, job) for each in evictions if (job := jobs.get(each.job)) and _may_be_asked(job, each)]
+        for start in range(0, len(found), BATCH):
+            some = found[start : start + BATCH]
+            results = await self._context.ledger.commit([self._stop(job, each.why) for each, job in some], right.fence)
+            for (each, _), result in zip(some, results, strict=True):
+                self._context.metrics.evictions.labels(each.site).inc(isinstance(result, Saved))
+
+    def _stop(self, job: Job, why: str) -> Draft:
+        keys, ask = self._context.world.mirror.keys, Ask(BROKER, why, self._context.clock.now())
+        wish = replace(job.wish, stop=Stop(job.state.number, ask))
+        return [
+            Save(keys.of(kinds.WISHES, job.id), wish, job.wish_revision),
+            Expect(keys.of(kinds.STATES, job.id), job.state_revision),
+        ]
+
     async def _give_up_waiting(self, right: Right) -> None:
         """Jobs that have waited for `max_wait_s`, since they were made or since their last attempt ended, fail with the reason
         for which they were last passed over."""
@@ -235,6 +254,12 @@ class Planner:
 
 def _is_waiting(job: Job) -> bool:
     return job.state.phase is Phase.PENDING and not job.is_asked_to_end and not job.wish.hold
+
+
+def _may_be_asked(job: Job, eviction: Eviction) -> bool:
+    """Whether its attempt is still where the plan saw it, and nobody asked for its end meanwhile."""
+    state = job.state
+    return not job.is_asked_to_end and state.phase in HOLDING and state.attempt.site == eviction.site
 
 
 def _has_source(booking: Booking, world: World) -> bool:

@@ -98,6 +98,22 @@ class Unresolved:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """How much of one resource a tenant, with all below it, may hold.
+
+    `resource` is `cpus`, `memory_gib` or `gpus`, at `site` (None: at all together), GPUs of `gpu_type` (None: of all). `amount`
+    is its own; `borrow` more may be held by jobs that can be preempted (None: whatever is idle), and is taken back when others
+    need theirs.
+    """
+
+    resource: str
+    amount: float
+    site: str | None = None
+    gpu_type: str | None = None
+    borrow: float | None = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Tenant:
     """Who jobs and datasets belong to. Written by admins."""
 
@@ -108,6 +124,7 @@ class Tenant:
     """The tenant that it is a part of, and shares with its siblings what falls to."""
     weight: float = 1.0
     """How much falls to it beside its siblings."""
+    quotas: tuple[Quota, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

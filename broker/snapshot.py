@@ -9,7 +9,7 @@ from itertools import islice
 
 from adapters.kinds import takes
 from broker.jobs.model import Attempt, JobState, Phase, Shape
-from broker.placement.view import Held, PlanInput, QueuedClass, SiteView
+from broker.placement.view import Attempts, Held, PlanInput, QueuedClass, SiteView
 from broker.records import Booking, SiteStatus
 from broker.usage import Usage
 from broker.world import Job, World
@@ -23,6 +23,9 @@ SHOWN = 2000
 
 MOST_KEPT = 10_000
 """Past this many sizes, or jobs that are no more, they are forgotten and gathered anew."""
+
+STOP_S = 30.0
+"""An attempt that was asked to end is expected to take so long for it."""
 
 HOLDING = (Phase.STAGING, Phase.PLACED, Phase.QUEUED, Phase.RUNNING)
 """Phases in which an attempt takes room at its site; while it is collected its processes are over."""
@@ -39,12 +42,24 @@ class _Size:
 
 
 @dataclass(frozen=True, slots=True)
+class _Kind:
+    """What attempts that may give way, or were asked to end, have in common."""
+
+    size: _Size
+    priority: int
+    checkpoint_s: float | None
+    is_ending: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Known:
-    """What was worked out of a job, which a change in the world replaces by another object."""
+    """What was worked out of a job, which a change in the world replaces by another object. `kind` is None for one that stays."""
 
     job: Job
     size: _Size
     end: float
+    kind: _Kind | None = None
+    began: float = math.inf
 
 
 @dataclass(slots=True)
@@ -57,8 +72,8 @@ class Snapshots:
     _sizes: dict[_Size, _Size] = field(default_factory=dict)
     _graph: Topology | None = None
     _graph_of: tuple[object, ...] = ()
-    _holds: dict[str, Resources] = field(default_factory=dict)
-    """What each tenant's attempts hold, as of the last look at all sites."""
+    _holds: dict[str, dict[str, Resources]] = field(default_factory=dict)
+    """What each tenant's attempts hold by site, as of the last look at all sites."""
 
     def take(self, now: float) -> tuple[PlanInput, Mapping[Shape, Sequence[str]]]:
         """The input of a plan, and the ids behind the jobs that it shows, in the same order."""
@@ -73,7 +88,9 @@ class Snapshots:
 
     def why(self, shape: Shape, now: float) -> PlanInput:
         """The input that explains one shape."""
-        return PlanInput(now, self.topology(shape.inputs), self.sites(), (), self.bookings())
+        sites = self.sites()
+        tenants = self.usage.quotas(self._holds)
+        return PlanInput(now, self.topology(shape.inputs), sites, (), self.bookings(), tenants)
 
     def topology(self, inputs: Iterable[DatasetId]) -> Topology:
         """Sites and links, with the replicas of `inputs` only: placement asks for no others, and there may be very many.
@@ -104,16 +121,28 @@ class Snapshots:
     def _view(self, site: Site) -> SiteView:
         status = self.world.statuses.get(site.name) or SiteStatus(site.name)
         state = (status.health, status.reason, status.is_lost, status.rooms)
-        return SiteView(site, *state, self._held(site), takes=takes(site.engine.kind))
+        there = [self._item(job) for job in self.world.at(site.name, *HOLDING)]
+        apart = _apart(there)
+        return SiteView(
+            site,
+            *state,
+            self._held(site, there),
+            ending=tuple(group for kind, group in apart if kind.is_ending),
+            preemptible=tuple(group for kind, group in apart if not kind.is_ending),
+            takes=takes(site.engine.kind),
+        )
 
-    def _held(self, site: Site) -> tuple[Held, ...]:
+    def _item(self, job: Job) -> _Known:
+        item = self._known.get(id(job))
+        if item is None:
+            size = _size(job, job.state.attempt)
+            size = self._sizes.setdefault(size, size)
+            item = self._known[id(job)] = _known(job, size)
+        return item
+
+    def _held(self, site: Site, there: Iterable[_Known]) -> tuple[Held, ...]:
         ends: dict[int, tuple[_Size, list[float]]] = {}
-        known = self._known
-        for job in self.world.at(site.name, *HOLDING):
-            item = known.get(id(job))
-            if item is None:
-                size = _size(job, job.state.attempt)
-                item = known[id(job)] = _Known(job, self._sizes.setdefault(size, size), expected_end(job.state))
+        for item in there:
             group = ends.get(id(item.size))
             if group is None:
                 group = ends[id(item.size)] = (item.size, [])
@@ -121,8 +150,8 @@ class Snapshots:
         by_size: dict[tuple[str, Resources, int], list[float]] = {}
         for size, of_size in ends.values():
             by_size.setdefault((size.pool, size.task, size.tasks), []).extend(of_size)
-            total = size.task * (size.tasks * len(of_size))
-            self._holds[size.tenant] = self._holds.get(size.tenant, Resources()) + total
+            at_sites = self._holds.setdefault(size.tenant, {})
+            at_sites[site.name] = at_sites.get(site.name, Resources()) + size.task * (size.tasks * len(of_size))
         held = [Held(*size, tuple(of_size)) for size, of_size in by_size.items()]
         return (*held, *self._unresolved(site.name))
 
@@ -134,6 +163,32 @@ class Snapshots:
             if (job := self.world.jobs.get(name)) and (attempt := job.state.attempt_of(number))
         ]
         return [Held(size.pool, size.task, size.tasks, (math.inf,)) for size in sizes]
+
+
+def _known(job: Job, size: _Size) -> _Known:
+    """An attempt that was asked to end will have ended a little later; where it was to end sooner, then."""
+    end, spec, attempt = expected_end(job.state), job.spec, job.state.attempt
+    asked = job.wish.cancel or (job.wish.stop.ask if job.wish.stop and job.wish.stop.attempt == attempt.number else None)
+    if asked is None and not spec.preemptible:
+        return _Known(job, size, end)
+    end = end if asked is None else min(end, asked.at + STOP_S)
+    began = attempt.started_at if attempt.started_at is not None else math.inf
+    return _Known(job, size, end, _Kind(size, spec.priority, spec.checkpoint_s, asked is not None), began)
+
+
+def _apart(there: Iterable[_Known]) -> list[tuple[_Kind, Attempts]]:
+    """What may give way, or is ending, by kind."""
+    found: dict[_Kind, list[_Known]] = {}
+    for item in there:
+        if item.kind is not None:
+            found.setdefault(item.kind, []).append(item)
+    return [(kind, _attempts(kind, items)) for kind, items in found.items()]
+
+
+def _attempts(kind: _Kind, items: Sequence[_Known]) -> Attempts:
+    size, jobs = kind.size, tuple(item.job.id for item in items)
+    began = tuple(item.began for item in items)
+    return Attempts(size.tenant, kind.priority, size.pool, size.task, size.tasks, jobs, began, kind.checkpoint_s)
 
 
 def as_declared(site: Site) -> SiteView:

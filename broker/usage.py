@@ -27,25 +27,26 @@ class Usage:
         self._held: dict[str, Amounts] = {}
         self._as_of: float | None = None
 
-    def tenants(self, now: float, holds: Mapping[str, Resources]) -> tuple[TenantView, ...]:
-        """All tenants that are declared, or hold or held something, as of now (epoch seconds)."""
+    def tenants(self, now: float, holds_at: Mapping[str, Mapping[str, Resources]]) -> tuple[TenantView, ...]:
+        """All tenants that are declared, or hold or held something, as of now (epoch seconds); `holds_at` by tenant and site."""
+        holds = {name: sum(at.values(), Resources()) for name, at in holds_at.items()}
         if self._as_of is None:
             self._past = _recorded(self._world.jobs.values(), now, self._half_life_s)
         else:
             self._follow(now - self._as_of)
         self._as_of = now
         self._held = {name: _amounts(held) for name, held in holds.items()}
-        declared = self._world.tenants
-        return tuple(
-            TenantView(
-                name,
-                parent=declared.get(name, Tenant(name)).parent or "",
-                weight=declared.get(name, Tenant(name)).weight,
-                holds=holds.get(name, Resources()),
-                past=self._past.get(name, NONE),
-            )
-            for name in sorted({*declared, *holds, *self._past})
-        )
+        names = sorted({*self._world.tenants, *holds, *self._past})
+        return tuple(self._view(name, holds_at.get(name, {}), self._past.get(name, NONE)) for name in names)
+
+    def quotas(self, holds_at: Mapping[str, Mapping[str, Resources]]) -> tuple[TenantView, ...]:
+        """The same without what was held of late: enough to know what quotas leave."""
+        return tuple(self._view(name, holds_at.get(name, {}), NONE) for name in sorted({*self._world.tenants, *holds_at}))
+
+    def _view(self, name: str, at: Mapping[str, Resources], past: Amounts) -> TenantView:
+        tenant = self._world.tenants.get(name, Tenant(name))
+        holds = sum(at.values(), Resources())
+        return TenantView(name, tenant.parent or "", tenant.weight, holds, past, at, tenant.quotas)
 
     def _follow(self, seconds: float) -> None:
         """What was held at the last look was held until now."""

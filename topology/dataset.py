@@ -27,6 +27,8 @@ class Dataset:
     checksum: str | None = None
     created_at: float = 0.0
     is_temporary: bool = False
+    regions: tuple[str, ...] = ()
+    """Those that copies may be brought to; empty for all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ class Resources:
     @property
     def gpu_count(self) -> int:
         """GPUs of all types together."""
-        return sum(count for _, count in self.gpus)
+        return sum([count for _, count in self.gpus]) if self.gpus else 0
 
     def __add__(self, other: Resources) -> Resources:
         if not other.gpus:
@@ -53,17 +53,17 @@ class Resources:
         return self.times_in(room) >= 1
 
     def times_in(self, room: Resources) -> int:
-        """How many times this amount fits into `room`; an amount of nothing `MOST_TIMES`."""
-        times = MOST_TIMES
-        if self.cpus > 0:
-            times = min(times, _quotient(room.cpus, self.cpus))
-        if self.memory_gib > 0:
-            times = min(times, _quotient(room.memory_gib, self.memory_gib))
+        """How many times this amount fits into `room`; an amount of nothing, or next to nothing, `MOST_TIMES`."""
+        times: float = MOST_TIMES
+        if self.cpus > EPSILON:
+            times = min(times, (room.cpus + EPSILON) / self.cpus)
+        if self.memory_gib > EPSILON:
+            times = min(times, (room.memory_gib + EPSILON) / self.memory_gib)
         if self.gpus:
             have = dict(room.gpus)
             for kind, count in self.gpus:
                 times = min(times, have.get(kind, 0) // count)
-        return max(times, 0)
+        return max(int(times), 0)
 
     def shortfall(self, room: Resources) -> Resources:
         """What `room` lacks to hold this amount; `Resources()` when it fits."""
@@ -79,11 +79,6 @@ class Resources:
         parts += [f"{self.memory_gib:g} GiB memory"] if self.memory_gib else []
         parts += [f"{count} {kind} GPUs" for kind, count in self.gpus]
         return ", ".join(parts) or "nothing"
-
-
-def _quotient(have: float, each: float) -> int:
-    """How many times `each` is in `have`; of next to nothing, as of nothing."""
-    return int(min((have + EPSILON) / each, MOST_TIMES)) if each > EPSILON else MOST_TIMES
 
 
 def _lack(want: float, have: float) -> float:

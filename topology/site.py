@@ -115,6 +115,8 @@ class Site:
     admission: Admission = Admission.OPEN
     queue_ahead: float = 0.0
     """How much work may wait in the scheduler's own queue, as a share of each pool."""
+    allows_preemption: bool = True
+    """Whether jobs that may be preempted give way to others here."""
 
     def pool(self, name: str) -> Pool | None:
         """The pool of that name, or None."""

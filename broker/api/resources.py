@@ -133,6 +133,8 @@ async def put_tenant(request: web.Request) -> web.Response:
     tenant = tenant_of(await body_of_request(request, TenantBody))
     check_name(request, tenant.name)
     _check_parent(services.context.world, tenant)
+    sites = {f"quotas.{number}.site": quota.site for number, quota in enumerate(tenant.quotas) if quota.site}
+    _check_sites(services.context.world, sites)
     _, revision = await _declare(request, _key(services, kinds.TENANTS, tenant.name), lambda _: tenant)
     return tagged(answer(_tenant_view(services, tenant)), revision)
 

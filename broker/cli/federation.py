@@ -39,7 +39,7 @@ SPARE: Mapping[str, tuple[str, ...]] = {
 }
 """What a narrow terminal goes without, first what is missed least."""
 
-ORDER = ("tenants", "sites", "links", "datasets")
+ORDER = ("sites", "links", "tenants", "datasets")
 """What is applied first, since what follows refers to it."""
 
 TOGETHER = 16

@@ -1,4 +1,4 @@
-"""`python -m broker.demo [--keep DIR]`: exit code 0 only if every result is right, every job ran once and nothing is left."""
+"""`python -m broker.demo [sharing] [--keep DIR]`: exit code 0 only if all is right, each job ran once and nothing is left."""
 
 from __future__ import annotations
 
@@ -8,24 +8,27 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from broker.demo.drive import DemoError, Federation
+from broker.demo.sharing import Sharing
 from broker.demo.show import Narrator
 from broker.demo.story import Story
 
 INTERRUPTED = 130
+STORIES: Mapping[str, type[Story] | type[Sharing]] = {"federation": Story, "sharing": Sharing}
 
 
-async def demo(root: Path, narrator: Narrator) -> list[str]:
-    """The whole demo below `root`; what was wrong. All that it started is ended when this returns or raises."""
+async def demo(name: str, root: Path, narrator: Narrator) -> list[str]:
+    """One of `STORIES` below `root`; what was wrong. All that it started is ended when this returns or raises."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     if task:
         loop.add_signal_handler(signal.SIGTERM, task.cancel)
     fed = Federation(root)
     wrong = []
     try:
-        wrong += await Story(fed, narrator).play()
+        wrong += await STORIES[name](fed, narrator).play()
     except DemoError as error:
         wrong.append(str(error))
     finally:
@@ -39,14 +42,16 @@ def main() -> int:
     """The exit code."""
     parser = argparse.ArgumentParser(prog="python -m broker.demo", description=__doc__)
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep all files there, in a directory that is empty or absent")
-    kept: Path | None = parser.parse_args().keep
+    parser.add_argument("story", nargs="?", choices=STORIES, default="federation", help="what is shown")
+    given = parser.parse_args()
+    kept: Path | None = given.keep
     root = (kept or Path(tempfile.mkdtemp(prefix="fed-demo-"))).resolve()
     root.mkdir(parents=True, exist_ok=True)
     if any(root.iterdir()):
         parser.error(f"{root} is not empty")
     with Narrator() as narrator:
         try:
-            wrong = asyncio.run(demo(root, narrator))
+            wrong = asyncio.run(demo(given.story, root, narrator))
         except (KeyboardInterrupt, asyncio.CancelledError):
             narrator.say("interrupted: all that was started is ended")
             wrong, code = [], INTERRUPTED

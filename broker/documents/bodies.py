@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from broker.documents.engine import EngineSettings
 from broker.documents.faults import refuse
 from broker.documents.fields import (
     Amount,
     Body,
+    Count,
     Cpus,
     GpuCounts,
     Name,
     Path,
     Positive,
     Text,
+    Texts,
     Version,
     named_twice,
     one_of,
@@ -28,6 +30,10 @@ from topology.site import Admission, Fabric
 
 FABRICS = tuple(str(fabric) for fabric in Fabric)
 CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
+RESOURCES = ("cpus", "memory_gib", "gpus")
+MOST_QUOTAS = 100
+ALL = "all"
+"""Whatever is idle may be borrowed."""
 
 
 def _currency(value: str) -> str:
@@ -40,6 +46,13 @@ def _checksum(value: str) -> str:
     if not CHECKSUM.fullmatch(value):
         raise ValueError("use `sha256:` and 64 of 0-9 and a-f, or leave it out: then it is measured")
     return value
+
+
+def _borrowed(value: Any) -> Any:
+    """An amount; None for `all`."""
+    if isinstance(value, str) and value != ALL:
+        raise ValueError(f"use an amount, or `{ALL}`")
+    return None if value == ALL else value
 
 
 class LocationBody(Body):
@@ -98,6 +111,7 @@ class SiteBody(Body):
     carbon_g_per_kwh: Amount = 0.0
     admission: Annotated[str, one_of(*map(str, Admission))] = str(Admission.OPEN)
     queue_ahead: Annotated[Amount, Field(le=100)] = 0.0
+    allows_preemption: bool = True
 
     @model_validator(mode="after")
     def _has_distinct_pools(self) -> Self:
@@ -136,12 +150,41 @@ class DatasetBody(Body):
     tenant: Name = DEFAULT_TENANT
     size_bytes: Annotated[int, Field(ge=0, le=2**60)] | None = None
     checksum: Annotated[str, AfterValidator(_checksum)] | None = None
+    regions: Texts = []
     replicas: Annotated[list[ReplicaBody], Field(max_length=10_000)] = []
 
     @model_validator(mode="after")
     def _has_one_replica_per_site(self) -> Self:
         refuse(*named_twice((replica.site for replica in self.replicas), "replicas", "site"))
         return self
+
+
+class QuotaBody(Body):
+    """How much a tenant may hold of one of `cpus`, `memory_gib` and `gpus` (of a type or of all), at one site or at all together.
+    `borrow` is how much more its preemptible jobs may hold while others leave theirs idle: an amount, or `all`."""
+
+    site: Name | None = None
+    cpus: Amount | None = None
+    memory_gib: Amount | None = None
+    gpus: Count | None = None
+    gpu_type: Name | None = Field(default=None, examples=["a100"])
+    borrow: Annotated[Amount | None, BeforeValidator(_borrowed)] = 0.0
+
+    @model_validator(mode="after")
+    def _is_of_one_resource(self) -> Self:
+        given = self.resources
+        if not given:
+            refuse((("cpus",), "is missing: give an amount of cpus, memory_gib or gpus"))
+        if len(given) > 1:
+            refuse(((given[1],), f"is given beside {given[0]}: make it a quota of its own"))
+        if self.gpu_type is not None and self.gpus is None:
+            refuse((("gpu_type",), f"is of no use to a quota of {given[0]}: leave it out"))
+        return self
+
+    @property
+    def resources(self) -> list[str]:
+        """Those that it names."""
+        return [name for name in RESOURCES if getattr(self, name) is not None]
 
 
 class TenantBody(Body):
@@ -152,3 +195,12 @@ class TenantBody(Body):
     max_requests_per_second: Annotated[float, Field(ge=0.001, le=1e6)] | None = None
     parent: Name | None = Field(default=None, examples=["research"])
     weight: Annotated[float, Field(ge=0.001, le=1e6)] = 1.0
+    quotas: Annotated[list[QuotaBody], Field(max_length=MOST_QUOTAS)] = []
+
+    @model_validator(mode="after")
+    def _has_distinct_quotas(self) -> Self:
+        kinds = [(quota.resources[0], quota.site, quota.gpu_type) for quota in self.quotas]
+        again = next((number for number, kind in enumerate(kinds) if kind in kinds[:number]), None)
+        if again is not None:
+            refuse((("quotas", again), "is of the same resource and site as one before: leave one of the two out"))
+        return self

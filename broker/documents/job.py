@@ -135,13 +135,25 @@ class RequireBody(Body):
     site: Names = []
 
 
+class SpreadBody(Body):
+    """Of the tenant's unfinished jobs with the same word at most so many are at one site."""
+
+    word: Name = Field(examples=["replicas"])
+    per_site: Annotated[int, Field(ge=1, le=MOST_TASKS)] = 1
+
+
 class SitesBody(Body):
-    """Where the job may run."""
+    """Where the job may run: what it requires, and of that what it prefers. `prefer` names sites in order; the next one is looked
+    at when those before have no room, or `spill_after` later."""
 
     require: RequireBody = RequireBody()
     exclude: Names = []
     fabric: Annotated[str, one_of(RDMA, *FABRICS)] | None = None
     file_system: Name | None = None
+    prefer: Names = []
+    spill_after: Duration | None = None
+    affinity: Name | None = Field(default=None, examples=["pipeline-7"])
+    spread: SpreadBody | None = None
 
 
 class RetryBody(Body):
@@ -183,6 +195,9 @@ class JobBody(Body):
     objective: Annotated[WeightsBody, BeforeValidator(_weights)] = WeightsBody(hours=1.0)
     max_wait: Duration | None = None
     deadline: Duration | None = None
+    max_cost: Positive | None = None
+    preemptible: bool = False
+    checkpoint: Duration | None = None
     sites: SitesBody = SitesBody()
     retry: RetryBody = RetryBody()
     priority: Annotated[int, Field(ge=0, le=1_000_000)] = 50
@@ -224,6 +239,15 @@ class JobBody(Body):
         for position, name in enumerate(self.sites.require.site):
             if name in self.sites.exclude:
                 yield ("sites", "require", "site", position), f"{name} is excluded too: leave it out in one of the two"
+        for position, name in enumerate(self.sites.prefer):
+            if name in self.sites.prefer[:position]:
+                yield ("sites", "prefer", position), f"{name} is named twice: leave one out, or name another"
+            if name in self.sites.exclude:
+                yield ("sites", "prefer", position), f"{name} is excluded too: leave it out in one of the two"
+        if self.sites.spill_after is not None and not self.sites.prefer:
+            yield ("sites", "spill_after"), "is of no use without `prefer`: name the sites to wait for, or leave it out"
+        if self.checkpoint is not None and not self.preemptible:
+            yield ("checkpoint",), "is of no use to a job that never gives way: add `preemptible: true`, or leave it out"
 
     def _spark_objections(self, spark: SparkBody) -> Iterator[tuple[Where, str]]:
         if self.tasks > 1:

@@ -7,12 +7,12 @@ from dataclasses import asdict
 from typing import Any
 
 from adapters.base import Spark
-from broker.documents.bodies import DatasetBody, LinkBody, PoolBody, SiteBody, TenantBody
+from broker.documents.bodies import ALL, DatasetBody, LinkBody, PoolBody, QuotaBody, SiteBody, TenantBody
 from broker.documents.faults import DocumentError
 from broker.documents.job import OBJECTIVES, JobBody, SparkBody
 from broker.errors import Fault, Invalid
-from broker.jobs.model import Ending, GpuRequest, JobSpec, Retry, SiteRules, TaskResources, Weights
-from broker.records import Tenant
+from broker.jobs.model import Ending, GpuRequest, JobSpec, Retry, SiteRules, Spread, TaskResources, Weights
+from broker.records import Quota, Tenant
 from topology.dataset import Dataset, DatasetId, Replica
 from topology.link import Link
 from topology.resources import Resources
@@ -39,6 +39,7 @@ def site_of(body: SiteBody) -> Site:
         carbon_g_per_kwh=body.carbon_g_per_kwh,
         admission=Admission(body.admission),
         queue_ahead=body.queue_ahead,
+        allows_preemption=body.allows_preemption,
     )
 
 
@@ -56,12 +57,18 @@ def dataset_of(body: DatasetBody, now: float) -> tuple[Dataset, tuple[Replica, .
     """The dataset that a body declares, created `now`, with its replicas."""
     dataset = DatasetId(body.tenant, body.name, body.version)
     replicas = tuple(Replica(dataset, replica.site, replica.path) for replica in body.replicas)
-    return Dataset(dataset, body.size_bytes, body.checksum, now), replicas
+    return Dataset(dataset, body.size_bytes, body.checksum, now, regions=tuple(body.regions)), replicas
 
 
 def tenant_of(body: TenantBody) -> Tenant:
     """The tenant that a body declares."""
-    return Tenant(body.name, body.max_pending, body.max_requests_per_second, body.parent, body.weight)
+    quotas = tuple(_quota(quota) for quota in body.quotas)
+    return Tenant(body.name, body.max_pending, body.max_requests_per_second, body.parent, body.weight, quotas)
+
+
+def _quota(body: QuotaBody) -> Quota:
+    resource = body.resources[0]
+    return Quota(resource, float(getattr(body, resource)), body.site, body.gpu_type, body.borrow)
 
 
 def job_of(body: JobBody, resolve: Resolve) -> tuple[str, JobSpec]:
@@ -87,6 +94,10 @@ def job_of(body: JobBody, resolve: Resolve) -> tuple[str, JobSpec]:
             exclude=tuple(body.sites.exclude),
             fabric=body.sites.fabric,
             file_system=body.sites.file_system,
+            prefer=tuple(body.sites.prefer),
+            spill_after_s=body.sites.spill_after or 0.0,
+            affinity=body.sites.affinity,
+            spread=Spread(body.sites.spread.word, body.sites.spread.per_site) if body.sites.spread else None,
         ),
         retry=Retry(body.retry.attempts, tuple(Ending(reason) for reason in body.retry.reasons)),
         priority=body.priority,
@@ -94,6 +105,9 @@ def job_of(body: JobBody, resolve: Resolve) -> tuple[str, JobSpec]:
         image=body.image,
         spark=_spark(body.spark),
         workdir=read[-1] if body.workdir else None,
+        max_cost=body.max_cost,
+        preemptible=body.preemptible,
+        checkpoint_s=body.checkpoint,
     )
 
 
@@ -129,13 +143,21 @@ def body_of(value: Site | Link | Dataset | Tenant | JobSpec, replicas: Iterable[
             return {"from": value.source, "to": value.target, "bandwidth_gbps": value.bandwidth_gbps, **cost}
         case Dataset():
             copies = [{"site": replica.site, "path": replica.path} for replica in sorted(replicas, key=lambda each: each.site)]
-            measured = {"size_bytes": value.size_bytes, "checksum": value.checksum}
+            measured = {"size_bytes": value.size_bytes, "checksum": value.checksum, "regions": list(value.regions)}
             return {"tenant": value.id.tenant, "name": value.id.name, "version": value.id.version, **measured, "replicas": copies}
         case Tenant():
             limits = {"max_pending": value.max_pending, "max_requests_per_second": value.max_requests_per_second}
-            return {"name": value.name, **limits, "parent": value.parent, "weight": value.weight}
+            quotas = [_quota_body(quota) for quota in value.quotas]
+            return {"name": value.name, **limits, "parent": value.parent, "weight": value.weight, "quotas": quotas}
         case JobSpec():
             return _job_body(value, name)
+
+
+def _quota_body(quota: Quota) -> dict[str, Any]:
+    amount = int(quota.amount) if quota.resource == "gpus" else quota.amount
+    scope = {"site": quota.site, "gpu_type": quota.gpu_type}
+    said = {field: value for field, value in scope.items() if value is not None}
+    return {**said, quota.resource: amount, "borrow": ALL if quota.borrow is None else quota.borrow}
 
 
 def _site_body(site: Site) -> dict[str, Any]:
@@ -167,6 +189,7 @@ def _site_body(site: Site) -> dict[str, Any]:
         "carbon_g_per_kwh": site.carbon_g_per_kwh,
         "admission": str(site.admission),
         "queue_ahead": site.queue_ahead,
+        "allows_preemption": site.allows_preemption,
     }
     if site.location:
         body["location"] = {"lat": site.location.lat, "lon": site.location.lon}
@@ -193,17 +216,28 @@ def _job_body(spec: JobSpec, name: str) -> dict[str, Any]:
         "objective": next((word for word, named in OBJECTIVES.items() if {**NOTHING, **named} == weights), weights),
         "max_wait": spec.max_wait_s,
         "deadline": spec.deadline_s,
-        "sites": {
-            "require": {"region": list(spec.sites.regions), "site": list(spec.sites.names)},
-            "exclude": list(spec.sites.exclude),
-            "fabric": spec.sites.fabric,
-            "file_system": spec.sites.file_system,
-        },
+        "max_cost": spec.max_cost,
+        "preemptible": spec.preemptible,
+        "checkpoint": spec.checkpoint_s,
+        "sites": _sites_body(spec.sites),
         "retry": {"attempts": spec.retry.attempts, "reasons": [str(reason) for reason in spec.retry.reasons]},
         "priority": spec.priority,
         "env": dict(spec.env),
     }
     return {field: value for field, value in body.items() if value is not None}
+
+
+def _sites_body(rules: SiteRules) -> dict[str, Any]:
+    return {
+        "require": {"region": list(rules.regions), "site": list(rules.names)},
+        "exclude": list(rules.exclude),
+        "fabric": rules.fabric,
+        "file_system": rules.file_system,
+        "prefer": list(rules.prefer),
+        "spill_after": rules.spill_after_s or None,
+        "affinity": rules.affinity,
+        "spread": {"word": rules.spread.word, "per_site": rules.spread.per_site} if rules.spread else None,
+    }
 
 
 def _spark_body(spark: Spark) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from topology.dataset import DatasetId
 from topology.resources import Resources
 
 DEFAULT_TENANT = "default"
+BROKER = "the broker"
+"""Who asks for what the broker itself wants of a job."""
 
 
 class Phase(StrEnum):
@@ -102,6 +104,14 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True)
+class Spread:
+    """Of a tenant's unfinished jobs with the same word at most `per_site` are at one site."""
+
+    word: str
+    per_site: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class SiteRules:
     """Where a job may run. Empty means no rule. `fabric` is a fabric's name or `rdma` for any that has it."""
 
@@ -110,6 +120,13 @@ class SiteRules:
     exclude: tuple[str, ...] = ()
     fabric: str | None = None
     file_system: str | None = None
+    prefer: tuple[str, ...] = ()
+    """Sites in order: one is taken when those before it have no room; sites that are not named come last."""
+    spill_after_s: float = 0.0
+    """How long to wait for each rank of `prefer` before the next is looked at."""
+    affinity: str | None = None
+    """A tenant's unfinished jobs with the same word are at the same site."""
+    spread: Spread | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +161,12 @@ class JobSpec:
     image: str | None = None
     spark: Spark | None = None
     workdir: DatasetId | None = None
+    max_cost: float | None = None
+    """Money for compute and egress that no attempt may be expected to exceed."""
+    preemptible: bool = False
+    """Best effort: it gives way to others, and goes back to the queue."""
+    checkpoint_s: float | None = None
+    """How often it saves its work: no more than that is lost when it gives way. None: all of it is."""
 
     @property
     def pieces(self) -> tuple[int, TaskResources]:
@@ -353,6 +376,8 @@ class Shape:
     """What not every kind of engine takes: `IMAGES`, `SPARK`."""
     deadline_s: float | None = None
     """To be over within so many seconds of its submission."""
+    max_cost: float | None = None
+    preemptible: bool = False
 
 
 IMAGES = "images"
@@ -378,4 +403,6 @@ def shape_of(spec: JobSpec, state: JobState) -> Shape:
         refused_by=tuple(sorted(refused)),
         needs=tuple(need for need, wanted in ((IMAGES, spec.image), (SPARK, spec.spark)) if wanted),
         deadline_s=spec.deadline_s,
+        max_cost=spec.max_cost,
+        preemptible=spec.preemptible,
     )

@@ -18,8 +18,10 @@ from broker.placement import reasons
 from broker.placement.board import Board, Choices, cheapest
 from broker.placement.fair import ByFairShare
 from broker.placement.memory import Memory
-from broker.placement.order import MakeOrder
+from broker.placement.order import MakeOrder, Rank
 from broker.placement.pools import Floats
+from broker.placement.preempt import Preemption
+from broker.placement.quotas import Allowance, over_quota
 from broker.placement.reassign import reassigned
 from broker.placement.view import Passed, Plan, PlanInput, QueuedClass
 from broker.placement.waiting import Waits
@@ -31,10 +33,13 @@ class _Class:
     `left` is not used up."""
 
     choices: Choices
+    allowance: Allowance | None
     remaining: int
     shown: int
     chosen: int = -1
     left: int = 0
+    is_making_room: bool = False
+    """Whether others give way to its jobs."""
 
 
 def plan(given: PlanInput, make_order: MakeOrder = ByFairShare, memory: Memory | None = None) -> Plan:
@@ -55,6 +60,7 @@ class _Greedy:
         """By the identity of what was queued: to hash a shape costs more than all else in a turn."""
         self._passed: dict[Shape, Passed] = {}
         self._placed = 0
+        self._preemption = Preemption(board)
         self.full: list[Choices] = []
         """Of the classes that wait since no option has room."""
 
@@ -65,44 +71,58 @@ class _Greedy:
         while not is_cut and (turn := order.turn()):
             queued, in_a_row = turn
             of_class = self._class(queued)
-            count = self._place(of_class, min(in_a_row, self._given.most - self._placed))
-            if not count:
+            count = self._place(of_class, min(in_a_row, self._given.most - self._placed), order.rank)
+            if count:
+                order.took(count)
+                is_cut = self._placed >= self._given.most or 0 == of_class.shown < of_class.remaining
+            elif order.rank is Rank.OWN and not of_class.is_making_room:
+                of_class.left = 0
+                order.set_aside()
+            else:
                 order.drop()
-                continue
-            order.took(count)
-            is_cut = self._placed >= self._given.most or 0 == of_class.shown < of_class.remaining
-        return Plan(tuple(self._board.placements), tuple(self._board.bookings), self._passed, is_cut)
+        board, evictions = self._board, tuple(self._preemption.evictions)
+        return Plan(tuple(board.placements), tuple(board.bookings), self._passed, evictions, is_cut)
 
     def _class(self, queued: QueuedClass) -> _Class:
         """A class with its choices as they are now."""
         found = self._classes.get(id(queued))
         if found is None:
             waited = max(self._given.now - queued.created[0], 0.0) / 3600
-            found = _Class(self._board.choices(queued.shape, waited), queued.count, len(queued.created))
+            choices = self._board.choices(queued.shape, waited)
+            found = _Class(choices, self._board.allowance(choices), queued.count, len(queued.created))
             self._classes[id(queued)] = found
         renewed = self._board.renewed(found.choices)
         if renewed is not found.choices:
             found.choices, found.left = renewed, 0
         return found
 
-    def _place(self, of_class: _Class, most: int) -> int:
+    def _place(self, of_class: _Class, most: int, rank: Rank) -> int:
         """Place up to `most` jobs of a class by its best option; 0 when the rest of it waits."""
-        board, choices = self._board, of_class.choices
-        count = self._room_as_before(of_class, most)
+        board = self._board
+        count = self._room_as_before(of_class, most, rank)
         if count:
             of_class.left -= count
             return self._take(of_class, of_class.chosen, count)
+        choices = of_class.choices = board.recounted(of_class.choices)
         if not np.isfinite(choices.weighed).any():
             self._passed[choices.shape] = reasons.objected(board.objections(choices))
             return 0
-        room = board.room(choices)
+        allowed = of_class.allowance.jobs(rank) if of_class.allowance else None
+        room = board.room(choices) if allowed is None else np.minimum(board.room(choices), allowed)
         option, part, cap = cheapest(choices, room)
-        waits = board.waits(choices, room, cap)
+        if option < 0 and self._make_room(of_class, rank):
+            return 0
+        waits = board.waits(choices, room, cap, allowed)
+        if option < 0 and of_class.allowance and not len(waits.options):
+            self._passed[choices.shape] = over_quota(choices.shape, of_class.allowance, choices.weighed, rank)
+            return 0
         jobs = waits.absorbed(of_class.remaining, cap)
         rather_wait = math.ceil(float(jobs.sum()) - 1e-9)
         count = min(most, part, of_class.remaining - rather_wait)
         if option < 0 or count <= 0:
-            count = self._hand_ahead(of_class, waits, jobs, most)
+            if rank is Rank.OWN:
+                return 0
+            count = self._hand_ahead(of_class, waits, jobs, most, allowed)
             if not count:
                 self._wait(choices, waits, jobs, option)
                 self.full += [choices] if option < 0 else []
@@ -110,27 +130,38 @@ class _Greedy:
         of_class.chosen, of_class.left = option, 0 if rather_wait else part - count
         return self._take(of_class, option, count)
 
-    def _room_as_before(self, of_class: _Class, most: int) -> int:
+    def _make_room(self, of_class: _Class, rank: Rank) -> bool:
+        """Whether others give way to some jobs of a class that finds no room; it then waits for them."""
+        made = self._preemption.make_room(of_class.choices, of_class.allowance, rank, of_class.remaining)
+        if made is None:
+            return False
+        of_class.is_making_room = True
+        at = self._board.waiting_at(of_class.choices, made.option)
+        self._passed[of_class.choices.shape] = reasons.gives_way(at, made.evictions)
+        return True
+
+    def _room_as_before(self, of_class: _Class, most: int, rank: Rank) -> int:
         """How many jobs may go where the last of their class went. Room only shrinks, and waits only grow: where nothing cheaper
         was worth a wait then, nothing is now."""
         if not of_class.left:
             return 0
-        choices, chosen = of_class.choices, of_class.chosen
-        task, place = choices.options.tasks[chosen], int(choices.options.places[chosen])
-        busy_hours, tasks = float(choices.busy_hours[chosen]), choices.shape.tasks
-        return self._board.pools.capacity(task, tasks, place, busy_hours, min(most, of_class.left))
+        most = min(most, of_class.left)
+        if of_class.allowance:
+            most = int(min(most, of_class.allowance.jobs(rank)[of_class.chosen]))
+        return self._board.room_at(of_class.choices, of_class.chosen, most)
 
     def _take(self, of_class: _Class, option: int, count: int) -> int:
         self._board.take(of_class.choices, option, count)
         self._count(of_class, count)
         return count
 
-    def _hand_ahead(self, of_class: _Class, waits: Waits, jobs: Floats, most: int) -> int:
+    def _hand_ahead(self, of_class: _Class, waits: Waits, jobs: Floats, most: int, allowed: Floats | None) -> int:
         """Place up to `most` of those that would wait at the first site whose own queue takes some; 0 where none does."""
         board, choices = self._board, of_class.choices
         for number in np.flatnonzero(board.pools.has_ahead[choices.options.places[waits.options]]):
             option = int(waits.options[number])
             count = min(most, of_class.remaining, math.ceil(float(jobs[number])), board.ahead(choices, option))
+            count = count if allowed is None else int(min(count, allowed[option]))
             if count > 0:
                 board.hand_ahead(choices, option, count, float(waits.hours[number]))
                 self._count(of_class, count)

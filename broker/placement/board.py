@@ -13,12 +13,15 @@ from broker.placement import reasons
 from broker.placement.filters import Objection
 from broker.placement.judge import Options
 from broker.placement.memory import Memory
-from broker.placement.pools import Floats
+from broker.placement.pools import Floats, Places
+from broker.placement.quotas import Allowance, Quotas
+from broker.placement.readers import Readers
 from broker.placement.shares import Shares
 from broker.placement.staging import NOTHING_MISSING, Staging, Stagings
 from broker.placement.view import Placement, PlanInput
 from broker.placement.waiting import Waits
 from broker.records import Booking
+from topology.dataset import DatasetId
 
 RUNNERS_UP = 3
 LOOKED_AT = 8
@@ -28,8 +31,8 @@ LOOKED_AT = 8
 @dataclass(slots=True)
 class Choices:
     """What one class may do, as of one state of the links. `weighed` and `busy_hours` are by option, with staging; where inputs
-    cannot be brought an option weighs infinitely much. `decisions` has those made so far: equal jobs share one, with waits as
-    of the first of them."""
+    cannot be brought an option weighs infinitely much. `egress_money` is what each job counts for transfers, by option, and part
+    of `weighed`. `decisions` has those made so far: equal jobs share one, with waits as of the first of them."""
 
     shape: Shape
     options: Options
@@ -38,7 +41,18 @@ class Choices:
     links_version: int
     weighed: Floats
     busy_hours: Floats
+    egress_money: Floats
     decisions: dict[int, tuple[Decision, Staging]] = field(default_factory=dict)
+    looked_at: tuple[Places, int] | None = None
+    """What decisions look at beside the chosen option: see `_looked_at`."""
+
+    def weighed_among(self, jobs: int) -> Floats:
+        """What each of so many jobs weighs by option, if it were they alone that go there and share what is brought."""
+        if self.stagings is None:
+            return self.weighed
+        shared = self.stagings.money[self.options.sites] / max(jobs, 1)
+        weighed: Floats = self.weighed + self.shape.objective.money * (shared - self.egress_money)
+        return weighed
 
 
 class Board:
@@ -48,6 +62,10 @@ class Board:
         self.given = given
         self.pools, self.judge, self._routes = memory.begin(given)
         self.shares = Shares(self._routes.links, given.bookings)
+        self.quotas = Quotas(given)
+        self._readers = Readers(given.classes, self.judge)
+        self._stagings: dict[tuple[tuple[DatasetId, ...], float, float], tuple[int, Stagings]] = {}
+        """With the state of the links that each is as of."""
         self.placements: list[Placement] = []
         self.takers: list[tuple[Choices, int]] = []
         """For each placement the choices and the option that it took."""
@@ -55,16 +73,24 @@ class Board:
         """Those that the placements make."""
 
     def choices(self, shape: Shape, waited_hours: float) -> Choices:
-        """What a class may do as things are now."""
-        options, objective = self.judge.options(shape), shape.objective
+        """What a class may do as things are now.
+
+        Each job waits for all of a transfer, and counts a part of its money: that over the jobs that share it. Those are the
+        queued readers of the dataset that may run at the site, of every class whose priority is not lower, less those who could
+        start where nothing need be paid for; and no more than could start there. Starts count that are possible at once or in
+        the time that the transfer and one run take, in jobs of this class's size. Who is placed first still pays for it alone,
+        and for the next it costs nothing more.
+        """
+        options, objective, version = self.judge.options(shape), shape.objective, self.shares.version
         if not shape.inputs:
-            weighed = np.round(options.weighed, 9)
-            return Choices(shape, options, waited_hours, None, self.shares.version, weighed, options.run_hours)
-        stagings = Stagings(shape, self.given.topology, self._routes, self.shares, self.given.now)
-        hours, money = stagings.hours[options.sites], stagings.money[options.sites]
-        weighed = np.round(options.weighed + objective.hours * hours + objective.money * money, 9)
+            weighed, nothing = np.round(options.weighed, 9), np.zeros(len(options))
+            return Choices(shape, options, waited_hours, None, version, weighed, options.run_hours, nothing)
+        stagings = self._staging_of(shape)
+        hours = stagings.hours[options.sites]
+        egress = self._egress_money(shape, options, stagings)
+        weighed = np.round(options.weighed + objective.hours * hours + objective.money * egress, 9)
         weighed[~stagings.is_possible[options.sites]] = math.inf
-        return Choices(shape, options, waited_hours, stagings, self.shares.version, weighed, options.run_hours + hours)
+        return Choices(shape, options, waited_hours, stagings, version, weighed, options.run_hours + hours, egress)
 
     def renewed(self, choices: Choices) -> Choices:
         """The same, or made anew where a booking has changed what its transfers would take."""
@@ -72,16 +98,33 @@ class Board:
             return choices
         return self.choices(choices.shape, choices.waited_hours)
 
+    def recounted(self, choices: Choices) -> Choices:
+        """The same, or made anew where it counts transfers' money: fewer share it once others are placed."""
+        return self.choices(choices.shape, choices.waited_hours) if choices.egress_money.any() else choices
+
     def room(self, choices: Choices) -> Floats:
-        """How many jobs of a class each of its options would start now."""
+        """How many jobs of a class each of its options would start now, whatever quotas say."""
         options = choices.options
         room = self.pools.jobs(options.rows, options.places, choices.busy_hours)
         room[np.isinf(choices.weighed)] = 0
         return room
 
-    def waits(self, choices: Choices, room: Floats, cap: float) -> Waits:
-        """The options without room that would cost less than `cap` if they had some."""
-        full = np.flatnonzero((room == 0) & (choices.weighed < cap))
+    def allowance(self, choices: Choices) -> Allowance | None:
+        """What quotas let a class have; None where none says anything."""
+        if choices.shape.tenant not in self.quotas:
+            return None
+        sites = [self._routes.sites[site] for site in choices.options.sites]
+        return self.quotas.allowance(choices.shape, sites, choices.options.tasks)
+
+    def room_at(self, choices: Choices, option: int, most: int) -> int:
+        """The same for one of them, up to `most`."""
+        options, busy_hours = choices.options, float(choices.busy_hours[option])
+        return self.pools.capacity(options.tasks[option], choices.shape.tasks, int(options.places[option]), busy_hours, most)
+
+    def waits(self, choices: Choices, room: Floats, cap: float, allowed: Floats | None = None) -> Waits:
+        """The options without room that would cost less than `cap` if they had some, and that quotas allow some jobs."""
+        is_open = (room == 0) & (choices.weighed < cap)
+        full = np.flatnonzero(is_open if allowed is None else is_open & (allowed > 0))
         options, weight = choices.options, choices.shape.objective.hours
         rows, places, run_hours = options.rows[full], options.places[full], options.run_hours[full]
         hours = self.pools.wait_hours(rows, places, run_hours, choices.waited_hours)
@@ -154,16 +197,52 @@ class Board:
         self.placements += placements
         self.takers += [(choices, option)] * len(placements)
         for placement in placements:
+            self._count(choices, option, placement.count)
+            self._readers.placed(placement.shape, placement.count)
             self._book(placement.bookings)
         return True
+
+    def _staging_of(self, shape: Shape) -> Stagings:
+        """The same for all classes of the same inputs and weights."""
+        key = (shape.inputs, shape.objective.hours, shape.objective.money)
+        found = self._stagings.get(key)
+        if found is None or found[0] != self.shares.version:
+            made = Stagings(shape, self.given.topology, self._routes, self.shares, self.given.now)
+            found = self._stagings[key] = (self.shares.version, made)
+        return found[1]
+
+    def _egress_money(self, shape: Shape, options: Options, stagings: Stagings) -> Floats:
+        """By option, what each job counts for what is brought there."""
+        money = stagings.money[options.sites] if shape.objective.money else np.zeros(len(options))
+        dear = np.flatnonzero(money)
+        if not dear.size:
+            return money
+        sites, horizon = options.sites[dear], stagings.hours[options.sites] + options.run_hours
+        room = self.pools.jobs_within(options.rows[dear], options.places[dear], horizon[dear])
+        free = np.flatnonzero((money == 0) & stagings.is_possible[options.sites])
+        soonest = np.full(len(free), horizon[dear].min())
+        elsewhere = self.pools.jobs_within(options.rows[free], options.places[free], soonest).sum()
+        money[dear] = 0.0
+        for dataset, each in stagings.priced():
+            sharing = np.minimum(self._readers.at_least(dataset, shape.priority)[sites] - elsewhere, room)
+            money[dear] += each[sites] / np.maximum(sharing, 1)
+        return money
 
     def _record(self, choices: Choices, option: int, count: int, decision: Decision, staging: Staging) -> None:
         options = choices.options
         pool, gpu_type = self.pools.pools[options.places[option]].name, options.gpu_types[option]
         site, bookings = self.site(choices, option), staging.bookings
+        self._count(choices, option, count)
         self.placements.append(Placement(choices.shape, count, site, pool, gpu_type, decision, bookings))
+        self._readers.placed(choices.shape, count)
         self.takers.append((choices, option))
         self._book(staging.new)
+
+    def _count(self, choices: Choices, option: int, count: int) -> None:
+        """The tenant holds so much more."""
+        shape, site = choices.shape, self.site(choices, option)
+        whole = choices.options.tasks[option] * (shape.tasks * count)
+        self.quotas.add(shape.tenant, site, whole, is_firm=not shape.preemptible)
 
     def _book(self, bookings: Iterable[Booking]) -> None:
         new = [booking for booking in bookings if booking.target not in self.shares.coming(booking.dataset)]
@@ -179,21 +258,31 @@ class Board:
 
     def _decision(self, choices: Choices, chosen: int) -> Decision:
         options, weight = choices.options, choices.shape.objective.hours
-        first = np.argsort(choices.weighed, kind="stable")[: LOOKED_AT + 1]
-        first = first[np.isfinite(choices.weighed[first]) & (options.sites[first] != options.sites[chosen])]
+        if choices.looked_at is None:
+            choices.looked_at = _looked_at(choices)
+        first, possible = choices.looked_at
+        first = first[options.sites[first] != options.sites[chosen]]
         rows, places = options.rows[first], options.places[first]
-        is_full = self.pools.jobs(rows, places, choices.busy_hours[first]) == 0
-        waits = self.pools.wait_hours(rows, places, options.run_hours[first], choices.waited_hours)
-        hours = np.where(is_full, waits, 0.0)
+        hours, full = np.zeros(len(first)), np.flatnonzero(self.pools.jobs(rows, places, choices.busy_hours[first]) == 0)
+        hours[full] = self.pools.wait_hours(rows[full], places[full], options.run_hours[first[full]], choices.waited_hours)
         by_site: dict[str, Choice] = {}
         for number in np.argsort(choices.weighed[first] + weight * hours, kind="stable"):
             option = int(first[number])
             site, pool = self.site(choices, option), self.pools.pools[options.places[option]].name
-            if site not in by_site and len(by_site) < RUNNERS_UP:
+            if site not in by_site:
                 by_site[site] = Choice(site, pool, options.cost(option, choices.stagings, float(hours[number])))
-        possible = len(np.unique(options.sites[np.isfinite(choices.weighed)]))
+                if len(by_site) == RUNNERS_UP:
+                    break
         objecting = len(self._routes.sites) - possible
         return Decision(options.cost(chosen, choices.stagings), tuple(by_site.values()), objecting)
+
+
+def _looked_at(choices: Choices) -> tuple[Places, int]:
+    """The options of a class that runners-up are taken from, the cheapest first, and how many sites offer it any."""
+    possible = np.flatnonzero(np.isfinite(choices.weighed))
+    first = possible[np.argsort(choices.weighed[possible], kind="stable")[: LOOKED_AT + 1]]
+    of_sites = choices.options.sites[possible]
+    return first, int(np.count_nonzero(np.diff(of_sites, prepend=-1)))
 
 
 def cheapest(choices: Choices, room: Floats) -> tuple[int, int, float]:

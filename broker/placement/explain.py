@@ -13,6 +13,8 @@ from broker.placement import reasons
 from broker.placement.board import Board, Choices
 from broker.placement.filters import LASTING_RULES, Objection, gpu_types, pool_objection, site_objections
 from broker.placement.memory import Memory
+from broker.placement.order import Rank
+from broker.placement.quotas import over_quota
 from broker.placement.staging import Staging
 from broker.placement.view import PlanInput, SiteView
 from broker.placement.words import amount, listed, mass, span, sum_of_money
@@ -57,6 +59,10 @@ def why(shape: Shape, given: PlanInput, waited_hours: float = 0.0) -> Explanatio
     verdicts = (*(verdict for verdict, _ in found), *(_of_objections(site, said) for site, said in against.items()))
     if not found:
         passed = reasons.objected(against)
+        return Explanation(verdicts, None, passed.reason, passed.help)
+    allowance, rank = board.allowance(choices), Rank.SPARE if shape.preemptible else Rank.FIRM
+    if allowance is not None and not (allowance.jobs(rank)[np.isfinite(choices.weighed)] > 0).any():
+        passed = over_quota(shape, allowance, choices.weighed, rank)
         return Explanation(verdicts, None, passed.reason, passed.help)
     best, option = found[0]
     if best.cost and best.cost.wait_hours:

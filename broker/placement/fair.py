@@ -4,7 +4,8 @@ A tenant's share is the largest part that it holds of the federation's cpus, mem
 its weight; the one with the least is next. In a tree of tenants that is decided level by level, from the root down. What an inner
 node holds is the sum of its children with each scaled down to the least share among those that still want something, and without
 those that want nothing (Bhattacharya et al., SoCC 2013, sections 4.2 and 4.3): a child's large holding then never keeps its
-siblings from theirs.
+siblings from theirs. What may not be preempted goes first, then what is within its tenant's quota, then what fills up; all of it
+counts alike in the shares.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from broker.jobs.model import Shape
-from broker.placement.order import ByPriorityAndAge
+from broker.placement.order import ByPriorityAndAge, Rank
+from broker.placement.quotas import above
 from broker.placement.view import PlanInput, QueuedClass, TenantView
 
 SLACK = 0.001
@@ -34,9 +36,12 @@ class _Node:
     parent: _Node | None
     children: list[_Node] = field(default_factory=list)
     uses: Amounts = NONE
+    classes: list[QueuedClass] = field(default_factory=list)
     order: ByPriorityAndAge | None = None
+    aside: list[tuple[QueuedClass, int]] = field(default_factory=list)
+    """Classes for the last rank, and how many of their jobs were placed before."""
     is_over: bool = False
-    """Whether nothing below it wants anything more in this plan."""
+    """Whether nothing below it wants anything more at this rank."""
 
     @property
     def share(self) -> float:
@@ -45,10 +50,11 @@ class _Node:
 
 
 class ByFairShare:
-    """The tenant of the least share first, and inside a tenant by priority, deadline and age."""
+    """Rank by rank, the tenant of the least share first, and inside a tenant by priority, deadline and age."""
 
     def __init__(self, given: PlanInput) -> None:
-        self._whole = _whole(given)
+        self.rank = Rank.FIRM
+        self._whole, self._now = _whole(given), given.now
         by_tenant: dict[str, list[QueuedClass]] = {}
         for queued in given.classes:
             if queued.created:
@@ -65,15 +71,21 @@ class ByFairShare:
                 node.children.append(leaf)
             tenant = known.get(name)
             leaf.uses = self._uses(tenant) if tenant else NONE
-            classes = by_tenant.get(name)
-            leaf.order = ByPriorityAndAge(classes, given.now) if classes else None
-            leaf.is_over = leaf.order is None
-        self._settle(self._root)
+            leaf.classes = by_tenant.get(name, [])
+        self._has_quota = {name for name in self._nodes if any(known[each].quotas for each in above(name, known))}
+        self._begin(Rank.FIRM)
         self._turn: _Node | None = None
         self._shape: Shape | None = None
 
     def turn(self) -> tuple[QueuedClass, int] | None:
         """As `Order.turn`."""
+        found = self._turn_at_rank()
+        while found is None and self.rank is not Rank.SPARE:
+            self._begin(Rank(self.rank + 1))
+            found = self._turn_at_rank()
+        return found
+
+    def _turn_at_rank(self) -> tuple[QueuedClass, int] | None:
         while not self._root.is_over:
             node, room = self._root, math.inf
             while node.children:
@@ -109,6 +121,12 @@ class ByFairShare:
         assert self._turn.order is not None
         self._turn.order.drop()
 
+    def set_aside(self) -> None:
+        """As `Order.set_aside`."""
+        assert self._turn is not None
+        assert self._turn.order is not None
+        self._turn.aside.append(self._turn.order.taken_out())
+
     def shares(self) -> dict[str, float]:
         """Each tenant's dominant share, by weight, as things are now; of an inner one all below it count."""
         return {name: node.share for name, node in self._nodes.items()}
@@ -118,18 +136,38 @@ class ByFairShare:
         found = self._nodes.get(name)
         if found is None:
             tenant = known.get(name, TenantView(name))
-            has_parent = tenant.parent in known and name not in ancestors(tenant.parent, known)
+            has_parent = tenant.parent in known and name not in above(tenant.parent, known)
             parent = self._enter(tenant.parent, known) if has_parent else self._root
             found = self._nodes[name] = _Node(name, tenant.weight, parent)
             parent.children.append(found)
         return found
 
+    def _begin(self, rank: Rank) -> None:
+        self.rank = rank
+        self._settle(self._root)
+
     def _settle(self, node: _Node) -> None:
+        """Work out, from the leaves up, who wants something at this rank."""
         for child in node.children:
             self._settle(child)
         if node.children:
             node.is_over = all(child.is_over for child in node.children)
             node.uses = _of_children(node)
+        else:
+            node.order = self._order_of(node)
+            node.is_over = node.order is None
+
+    def _order_of(self, leaf: _Node) -> ByPriorityAndAge | None:
+        wanting = [(queued, 0) for queued in leaf.classes if self._first_rank(queued.shape) is self.rank]
+        if self.rank is Rank.SPARE:
+            wanting += leaf.aside
+        classes, done = [queued for queued, _ in wanting], [count for _, count in wanting]
+        return ByPriorityAndAge(classes, self._now, self.rank, done) if classes else None
+
+    def _first_rank(self, shape: Shape) -> Rank:
+        if not shape.preemptible:
+            return Rank.FIRM
+        return Rank.OWN if shape.tenant in self._has_quota else Rank.SPARE
 
     def _end(self, node: _Node) -> None:
         """Nothing is wanted here any more."""
@@ -169,15 +207,6 @@ def _whole(given: PlanInput) -> Amounts:
     totals = [room.total for view in given.sites for room in view.rooms.values()]
     cpus, memory = sum(total.cpus for total in totals), sum(total.memory_gib for total in totals)
     return (cpus or 1.0, memory or 1.0, float(sum(total.gpu_count for total in totals)) or 1.0)
-
-
-def ancestors(name: str, known: dict[str, TenantView]) -> list[str]:
-    """A tenant and those above it, as far as that is a line."""
-    line: list[str] = []
-    while name in known and name not in line:
-        line.append(name)
-        name = known[name].parent
-    return line
 
 
 def _by_share(node: _Node) -> tuple[float, str]:

@@ -28,11 +28,12 @@ class Kind(StrEnum):
     ADMISSION = "admission"
     HEALTH = "health"
     LINK_BUSY = "link-busy"
+    QUOTA = "quota"
 
     @property
     def is_lasting(self) -> bool:
         """Whether it stands until somebody changes the job or the federation; the others pass."""
-        return self not in (Kind.ADMISSION, Kind.HEALTH, Kind.LINK_BUSY)
+        return self not in (Kind.ADMISSION, Kind.HEALTH, Kind.LINK_BUSY, Kind.QUOTA)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from broker.placement.assign import plan
 from broker.placement.grouping import Groups
 from broker.placement.judge import Judge
 from broker.placement.memory import Memory
-from broker.placement.partition import divide
+from broker.placement.partition import divide, is_divisible
 from broker.placement.pools import Pools
 from broker.placement.sketch import jobs_by_sums
 from broker.placement.view import Held, Passed, Placement, Plan, PlanInput, QueuedClass, SiteView, TenantView
@@ -36,9 +36,11 @@ their plans may keep a memory for each."""
 
 def plan_in_parts(given: PlanInput, groups: Groups, plans: Plans, memory: Memory | None = None) -> Plan:
     """One plan, made of one for each group. The same input always gives the same plan. `groups` are of the same sites and links;
-    `memory` is the whole's. With one group it is the plan of the whole."""
+    `memory` is the whole's. With one group, or where no parts can be planned apart, it is the plan of the whole."""
     if len(groups) == 1:
         return plans([given])[0]
+    if not is_divisible(given):
+        return plan(given, memory=memory)
     pools, judge, _ = (memory or Memory()).begin(given)
     division = divide(given, groups, pools, judge)
     made = plans(division.parts)
@@ -61,6 +63,7 @@ def _joined(plans: Sequence[Plan], given: PlanInput) -> Plan:
         placements,
         tuple(booking for each in plans for booking in each.bookings),
         {each.shape: reasons[each.shape] for each in given.classes if each.shape in reasons and placed[each.shape] < each.count},
+        tuple(eviction for each in plans for eviction in each.evictions),
         any(each.is_cut for each in plans),
         tuple(fault for each in plans for fault in each.faults),
     )
@@ -128,15 +131,16 @@ def _view_after(view: SiteView, placements: Sequence[Placement], awaited: set[tu
 
 
 def _tenant_after(tenant: TenantView, placements: Sequence[Placement]) -> TenantView:
-    holds = tenant.holds
+    holds, holds_at = tenant.holds, dict(tenant.holds_at)
     for placement in placements:
-        holds = holds + _task(placement) * (placement.shape.tasks * placement.count)
-    return replace(tenant, holds=holds)
+        whole = _task(placement) * (placement.shape.tasks * placement.count)
+        holds, holds_at[placement.site] = holds + whole, holds_at.get(placement.site, Resources()) + whole
+    return replace(tenant, holds=holds, holds_at=holds_at)
 
 
 def _fitting(given: PlanInput, first: Plan, second: Plan) -> Plan:
     """Of the second plan what starts at once, and for which whole nodes have room beside the first, as that was packed: the
-    second took it for work that runs, which may be packed otherwise."""
+    second took it for work that runs, which may be packed otherwise. Nobody gives way a second time."""
     views, before = {view.site.name: view for view in given.sites}, _by(first.placements, lambda each: each.site)
     packed: dict[str, _Packed] = {}
     kept: list[Placement] = []
@@ -154,6 +158,7 @@ def _fitting(given: PlanInput, first: Plan, second: Plan) -> Plan:
         placements=tuple(kept),
         bookings=tuple(booking for booking in second.bookings if booking in needed),
         passed={},
+        evictions=(),
     )
 
 

@@ -5,13 +5,30 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
+from enum import IntEnum
 from typing import Protocol
 
 from broker.placement.view import PlanInput, QueuedClass
 
 
+class Rank(IntEnum):
+    """What a turn is of: the lower the number, the earlier, and it may make later ones give way."""
+
+    FIRM = 0
+    """May not be preempted."""
+    OWN = 1
+    """May be, and is within its tenant's own quota."""
+    SPARE = 2
+    """May be, and goes beyond that quota, or has none: it fills what is idle."""
+
+
 class Order(Protocol):
-    """Deals out turns. After each `turn`, exactly one of `took` and `drop` is called."""
+    """Deals out turns. After each `turn`, exactly one of `took`, `drop` and `set_aside` is called. The ranks of turns never fall
+    again."""
+
+    @property
+    def rank(self) -> Rank:
+        """Of the last turn."""
 
     def turn(self) -> tuple[QueuedClass, int] | None:
         """The class whose job is next, and how many of its jobs come in a row before any other's; None at the end."""
@@ -22,6 +39,9 @@ class Order(Protocol):
     def drop(self) -> None:
         """No more of this class in this plan."""
 
+    def set_aside(self) -> None:
+        """No more of it at this rank: its turn comes again at a later one. Not at the last."""
+
 
 MakeOrder = Callable[[PlanInput], Order]
 
@@ -30,6 +50,8 @@ AGE_STEP_S = 5.0
 AGE_STEPS = 32
 """Ages are compared in steps: within one, jobs go class by class, so that equal ones are placed together. A step is so many
 seconds, or this part of the time between the oldest job and the newest where that is longer."""
+LEAST_AGE_STEPS, MOST_TURNS = 8, 4096
+"""Of many classes there are fewer steps, yet never fewer than that, so that no plan takes more than about so many turns."""
 NEAR_S = 600.0
 """A deadline is near once a job must start within so many seconds, or within its run time where that is longer."""
 
@@ -41,13 +63,17 @@ class ByPriorityAndAge:
     """Higher priority first; then those whose deadline is near, the earliest first; then the older job. Classes are merged
     lazily, so that a turn costs the number of classes only by its logarithm."""
 
-    def __init__(self, classes: Sequence[QueuedClass], now: float) -> None:
-        self._now = now
+    def __init__(self, classes: Sequence[QueuedClass], now: float, rank: Rank = Rank.FIRM, done: Sequence[int] = ()) -> None:
+        """`done` says how many of each class's jobs had their turn already; none where it is not given."""
+        self._now, self.rank = now, rank
+        starts = {id(queued): count for queued, count in zip(classes, done, strict=False)}
         self._classes = sorted((c for c in classes if c.created), key=_rank)
         oldest = min((c.created[0] for c in self._classes), default=0.0)
         newest = max((c.created[-1] for c in self._classes), default=0.0)
-        self._step_s = max(AGE_STEP_S, (newest - oldest) / AGE_STEPS)
-        self._heap = [(self._key(queued, 0), index, 0) for index, queued in enumerate(self._classes)]
+        steps = min(max(MOST_TURNS // max(len(self._classes), 1), LEAST_AGE_STEPS), AGE_STEPS)
+        self._step_s = max(AGE_STEP_S, (newest - oldest) / steps)
+        numbered = [(index, starts.get(id(queued), 0)) for index, queued in enumerate(self._classes)]
+        self._heap = [(self._key(self._classes[index], start), index, start) for index, start in numbered]
         heapq.heapify(self._heap)
 
     def turn(self) -> tuple[QueuedClass, int] | None:
@@ -80,18 +106,22 @@ class ByPriorityAndAge:
 
     def drop(self) -> None:
         """As `Order.drop`."""
-        heapq.heappop(self._heap)
+        self.taken_out()
+
+    def set_aside(self) -> None:
+        """As `Order.set_aside`; here there is one rank only."""
+        self.taken_out()
+
+    def taken_out(self) -> tuple[QueuedClass, int]:
+        """The class of the turn, which comes no more, and how many of its jobs had theirs."""
+        _, index, position = heapq.heappop(self._heap)
+        return self._classes[index], position
 
     def _key(self, queued: QueuedClass, position: int) -> Key:
         shape, created = queued.shape, queued.created[position]
         if shape.deadline_s is not None and created + _start_by_s(queued) <= self._now + _near_s(queued):
             return (-shape.priority, 0, created + shape.deadline_s)
         return (-shape.priority, 1, created // self._step_s)
-
-
-def in_one_queue(given: PlanInput) -> Order:
-    """All tenants' jobs by priority and age."""
-    return ByPriorityAndAge(given.classes, given.now)
 
 
 def _start_by_s(queued: QueuedClass) -> float:

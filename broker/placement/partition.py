@@ -13,10 +13,10 @@ import numpy as np
 
 from broker.jobs.model import Shape
 from broker.placement import reasons
-from broker.placement.fair import ancestors
 from broker.placement.grouping import Groups
 from broker.placement.judge import Judge
 from broker.placement.pools import Floats, Places, Pools
+from broker.placement.quotas import above
 from broker.placement.sketch import in_whole, sketched
 from broker.placement.view import Passed, PlanInput, QueuedClass, TenantView
 from topology.graph import Topology
@@ -31,6 +31,11 @@ class Division:
     parts: tuple[PlanInput, ...]
     passed: Mapping[Shape, Passed] = field(default_factory=dict)
     is_cut: bool = False
+
+
+def is_divisible(given: PlanInput) -> bool:
+    """Whether parts can be planned apart: not where a tenant's quota counts what it holds at all sites together."""
+    return not any(quota.site is None for tenant in given.tenants for quota in tenant.quotas)
 
 
 def divide(given: PlanInput, groups: Groups, pools: Pools, judge: Judge) -> Division:
@@ -114,7 +119,7 @@ def _tenants(tenants: Sequence[TenantView], wanted: Mapping[str, Floats], rooms:
     known = {tenant.name: tenant for tenant in tenants}
     below: dict[str, Floats] = {}
     for name, amounts in wanted.items():
-        for each in ancestors(name, known):
+        for each in above(name, known):
             below[each] = below.get(each, np.zeros(len(rooms))) + amounts
     found: list[list[TenantView]] = [[] for _ in rooms]
     for tenant in tenants:

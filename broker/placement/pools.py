@@ -7,7 +7,7 @@ All of it is in matrices, so that a class of jobs is held against all pools at o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,8 +39,6 @@ class _Column:
     """What is free on the nodes of each group."""
     counts: Floats
     total: Floats
-    whole: Floats
-    """All that may be used; next to nothing where there is nothing."""
     times: Floats
     """When our own attempts should be over (epoch seconds), rising; infinity at the end."""
     released: Floats
@@ -53,13 +51,15 @@ class _Column:
     packed: list[tuple[Resources, int, Room]] = field(default_factory=list)
     """How `observed` came about: tasks of each size, the largest first, and what they left."""
     room: Room = Room()
+    taken: list[tuple[Resources, int]] = field(default_factory=list)
+    """What this plan has taken of it: tasks of a size, in order."""
     ahead: Resources = Resources()
 
     @staticmethod
     def of(pool: Pool, width: int) -> _Column:
         """A pool of which nothing was seen."""
         none, nothing = np.zeros((0, width)), np.zeros(width)
-        return _Column(pool, none, np.zeros(0), nothing, nothing + NEXT_TO_NOTHING, np.array([math.inf]), none)
+        return _Column(pool, none, np.zeros(0), nothing, np.array([math.inf]), none)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +93,19 @@ class Pools:
         self._views: list[SiteView | None] = [None] * len(sites)
         self._of_site = [[place for place, (of, _) in enumerate(pairs) if of == index] for index in range(len(sites))]
         self._promised = np.full(len(pairs), math.inf)
+        self._made: set[int] = set()
+        """Where the promise is of room that others make."""
         self._spare = np.zeros((len(pairs), 2 + len(self.kinds)))
         self._rows: dict[tuple[Resources, int], int] = {}
         self._needs = _Needs(2 + len(self.kinds))
         self._fit = np.zeros((0, len(pairs)))
         self._release = np.zeros((0, len(pairs)))
-        self._share = np.zeros((0, len(pairs)))
+        self._whole = np.full((len(pairs), 2 + len(self.kinds)), NEXT_TO_NOTHING)
+        """All that may be used; next to nothing where there is nothing."""
         self._changed = set(range(len(pairs)))
         """Columns to be worked out anew."""
+        self._changed_since = set(range(len(pairs)))
+        """Those of which the releases are, too: they are asked for less often."""
         self._touched: set[int] = set()
         """Columns that this plan has changed."""
 
@@ -111,6 +116,7 @@ class Pools:
             self._reset(place)
         self._touched.clear()
         self._promised.fill(math.inf)
+        self._made.clear()
         self.backlog.fill(0.0)
         for index, view in enumerate(views):
             known = self._views[index]
@@ -126,8 +132,12 @@ class Pools:
 
     def vector(self, amount: Resources) -> Floats:
         """As `kinds` says."""
+        return np.array(self.amounts(amount), dtype=float)
+
+    def amounts(self, amount: Resources) -> list[float]:
+        """The same as a list."""
         have = dict(amount.gpus)
-        return np.array([amount.cpus, amount.memory_gib, *(have.get(kind, 0) for kind in self.kinds)], dtype=float)
+        return [amount.cpus, amount.memory_gib, *[have.get(kind, 0) for kind in self.kinds]]
 
     @property
     def promises(self) -> Promises:
@@ -178,6 +188,18 @@ class Pools:
             jobs[kept] = np.minimum(jobs[kept], _times_in(self._spare[places[kept]], wholes))
         return jobs
 
+    def jobs_within(self, rows: Places, places: Places, hours: Floats) -> Floats:
+        """How many jobs may start within so many hours, one number for each pair of row and pool: those that may now and, by
+        sums, as many as find room in what our own attempts give back by then."""
+        self._settle()
+        jobs: Floats = self._fit[rows, places] // self._needs.tasks[rows]
+        for number, (row, place) in enumerate(zip(rows, places, strict=True)):
+            column = self._columns[place]
+            over = int(np.searchsorted(column.times[:-1], self.now + 3600 * hours[number], "right"))
+            if over:
+                jobs[number] += _times_in(column.released[over - 1], _divisor(self._needs.wholes[row]))
+        return jobs
+
     def capacity(self, task: Resources, tasks: int, place: int, busy_hours: float, most: int) -> int:
         """The same for one pool, up to `most`, without a look at any other."""
         jobs = self._columns[place].room.fit(task, tasks * most) // tasks
@@ -189,7 +211,9 @@ class Pools:
         """How long jobs that do not fit now would wait: until our own attempts have given enough back, after what waits there
         already. Where that never suffices, others' work is in the way, and the guess is one run time of its own or as long again
         as it has waited, so that nothing waits for ever on a guess."""
-        self._settle()
+        if not rows.size:
+            return np.zeros(0)
+        self._settle_releases()
         release: Floats = self._release[rows, places]
         hours = np.maximum((release - self.now) / 3600, SOONEST_HOURS)
         guess = np.maximum(run_hours, waited_hours)
@@ -199,9 +223,12 @@ class Pools:
     def share(self, rows: Places, places: Places) -> Floats:
         """The largest part of each pool, in any one resource, that a job takes: times its run time, how long the pool as a whole
         works on it."""
-        self._settle()
-        share: Floats = self._share[rows, places]
+        share: Floats = np.minimum(self._needs.wholes[rows] / self._whole[places], 1.0).max(axis=1)
         return share
+
+    def part(self, amount: Resources, place: int) -> float:
+        """The largest part of a pool, in any one resource, that an amount is; 1 at most."""
+        return float(np.minimum(self.vector(amount) / self._whole[place], 1.0).max())
 
     def room(self, place: int) -> Room:
         """What is free in a pool, node by node."""
@@ -216,6 +243,7 @@ class Pools:
         self._changed.add(place)
         self._touched.add(place)
         column.room = room
+        column.taken.append((task, tasks * jobs))
         if busy_hours > self._promised[place]:
             self._spare[place] -= self.vector(task * (tasks * jobs))
 
@@ -233,7 +261,7 @@ class Pools:
     def promise(self, row: int, place: int) -> None:
         """The first of all that wait for a pool gets its start promised, unless that cannot be predicted: then holding room back
         would not bring it closer."""
-        self._settle()
+        self._settle_releases()
         release = float(self._release[row, place])
         if math.isfinite(self._promised[place]) or not math.isfinite(release):
             return
@@ -241,6 +269,36 @@ class Pools:
         last = int(np.searchsorted(column.times[:-1], release, "right")) - 1
         self._promised[place] = max((release - self.now) / 3600, SOONEST_HOURS)
         self._spare[place] = self._left_over(column, row, column.released[last])
+
+    def freed(
+        self, place: int, gone: Mapping[tuple[Resources, int], int], claims: Iterable[tuple[Resources, int]]
+    ) -> Room | None:
+        """The room of a pool once so many attempts of each size are gone and these tasks have come; None where they do not."""
+        column, left = self._columns[place], dict(gone)
+        room = column.usable
+        for group in sorted(column.held, key=_largest_first):
+            count = len(group.ends)
+            off = min(left.get((group.task, group.tasks), 0), count)
+            if off:
+                left[group.task, group.tasks] -= off
+            room = _taken_off(room, group.task, group.tasks * (count - off))
+        for task, tasks in (*column.taken, *claims):
+            with_it = room.take(task, tasks)
+            if with_it is None:
+                return None
+            room = with_it
+        return room
+
+    def may_make_room(self, place: int) -> bool:
+        """Not where what comes free is promised to one that waits for it without anybody giving way."""
+        return place in self._made or not math.isfinite(self._promised[place])
+
+    def keep_made(self, place: int, left_over: Resources) -> None:
+        """Others give way to jobs that will soon start here; what they leave over may be taken."""
+        spare = np.maximum(self.vector(left_over), 0.0)
+        self._spare[place] = np.minimum(self._spare[place], spare) if math.isfinite(self._promised[place]) else spare
+        self._promised[place] = min(self._promised[place], SOONEST_HOURS)
+        self._made.add(place)
 
     def _left_over(self, column: _Column, row: int, released: Floats) -> Floats:
         """What the first that waits leaves over at its start, by sums. Where the sums would do now and only broken-up nodes
@@ -266,14 +324,14 @@ class Pools:
             return
         column.observed = _after(column, usable, held)
         column.usable, column.held, column.most_ahead = usable, held, most_ahead
-        column.whole = np.maximum(self.vector(usable.total), NEXT_TO_NOTHING)
+        self._whole[place] = np.maximum(self.vector(usable.total), NEXT_TO_NOTHING)
         self.has_ahead[place] = most_ahead != Resources()
         self._expect(column)
         self._reset(place)
 
     def _reset(self, place: int) -> None:
         column = self._columns[place]
-        column.room, column.ahead = column.observed, column.most_ahead
+        column.room, column.ahead, column.taken = column.observed, column.most_ahead, []
         self._changed.add(place)
 
     def _expect(self, column: _Column) -> None:
@@ -296,29 +354,43 @@ class Pools:
         column.times, column.released = np.append(times, math.inf), released
 
     def _settle(self) -> None:
-        """Work out what has changed."""
+        """Work out what fits where that has changed."""
         known, wanted = len(self._fit), len(self._needs)
         if wanted > known:
-            rows = ((0, wanted - known), (0, 0))
-            self._fit, self._release, self._share = (np.pad(m, rows) for m in (self._fit, self._release, self._share))
+            self._fit = np.pad(self._fit, ((0, wanted - known), (0, 0)))
             for place in range(len(self.pools)):
                 if place not in self._changed:
-                    self._fill(place, slice(known, wanted))
+                    self._fill_fit(place, slice(known, wanted))
         for place in self._changed:
             _measure(self._columns[place], self)
-            self._fill(place, slice(0, wanted))
+            self._fill_fit(place, slice(0, wanted))
+        self._changed_since |= self._changed
         self._changed.clear()
 
-    def _fill(self, place: int, rows: slice) -> None:
-        column, needs = self._columns[place], self._needs
-        self._fit[rows, place] = _times_in(column.nodes, needs.divisors[rows, None]) @ column.counts
-        wholes = needs.wholes[rows]
-        short = wholes - (column.total + EPSILON)
+    def _settle_releases(self) -> None:
+        """Work out what will be released in time where that has changed."""
+        self._settle()
+        known, wanted = len(self._release), len(self._needs)
+        if wanted > known:
+            self._release = np.pad(self._release, ((0, wanted - known), (0, 0)))
+            for place in range(len(self.pools)):
+                if place not in self._changed_since:
+                    self._fill_release(place, slice(known, wanted))
+        for place in self._changed_since:
+            self._fill_release(place, slice(0, wanted))
+        self._changed_since.clear()
+
+    def _fill_fit(self, place: int, rows: slice) -> None:
+        column = self._columns[place]
+        self._fit[rows, place] = _times_in(column.nodes, self._needs.divisors[rows, None]) @ column.counts
+
+    def _fill_release(self, place: int, rows: slice) -> None:
+        column = self._columns[place]
+        short = self._needs.wholes[rows] - (column.total + EPSILON)
         index = np.zeros(len(short), dtype=np.intp)
         for resource in range(short.shape[1]):
             np.maximum(index, np.searchsorted(column.released[:, resource], short[:, resource]), out=index)
         self._release[rows, place] = column.times[index]
-        self._share[rows, place] = np.minimum(wholes / column.whole, 1.0).max(axis=1)
 
 
 class _Needs:
@@ -362,7 +434,7 @@ class _Needs:
 
 def _measure(column: _Column, pools: Pools) -> None:
     groups = column.room.groups
-    column.nodes = np.array([pools.vector(free) for free, _ in groups] or np.zeros((0, 2 + len(pools.kinds))))
+    column.nodes = np.array([pools.amounts(free) for free, _ in groups], dtype=float).reshape(-1, 2 + len(pools.kinds))
     column.counts = np.array([float(count) for _, count in groups])
     column.total = _total(column)
 
@@ -395,10 +467,15 @@ def _after(column: _Column, usable: Room, held: Iterable[Held]) -> Room:
             room = known[number][2]
         else:
             known = []
-            taken = room.take(group.task, tasks)
-            room = (room.take(group.task, min(tasks, room.fit(group.task))) or room) if taken is None else taken
+            room = _taken_off(room, group.task, tasks)
         column.packed.append((group.task, tasks, room))
     return room
+
+
+def _taken_off(room: Room, task: Resources, tasks: int) -> Room:
+    """Without so many tasks, or as many of them as there are room for."""
+    taken = room.take(task, tasks)
+    return (room.take(task, min(tasks, room.fit(task))) or room) if taken is None else taken
 
 
 def _largest_first(held: Held) -> tuple[float, float, float]:

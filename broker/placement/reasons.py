@@ -69,3 +69,9 @@ def waits(at: Full, hours: float, here: str) -> Passed:
     """It waits for room in a pool; `here` is a costlier site that has room now, if one has."""
     besides = f"; {here} has room but would cost more" if here else ""
     return Passed(f"waits for {at.site}/{at.pool}, about {span(hours)}: {at.lack}{besides}", (at.help,), at.site, at.pool)
+
+
+def gives_way(at: Full, evictions: int) -> Passed:
+    """Others end so that it can start in a pool: `evictions` more than were asked to before."""
+    who = f"{evictions} {'run gives' if evictions == 1 else 'runs give'} way to it" if evictions else "what ends there makes room"
+    return Passed(f"waits for {at.site}/{at.pool}, about a minute: {who}", (), at.site, at.pool)

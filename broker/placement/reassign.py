@@ -4,8 +4,8 @@ Who is placed stays as it is: so many of each class, as the order found fair. Wh
 pools. Its relaxation is solved by HiGHS (Huangfu and Hall, Mathematical Programming Computation 10, 2018), with room by sums;
 whole jobs are then placed node by node, and what rounding and broken-up nodes leave over goes to the cheapest room that is left.
 
-Only jobs of one priority are dealt out together, so that none goes elsewhere for the sake of a lower one; and what is kept for
-those that wait stays kept.
+Only jobs of one priority, and either those that may be preempted or those that may not, are dealt out together, so that none goes
+elsewhere for the sake of a lesser one; and what is kept for those that wait stays kept.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ def reassigned(plan: Plan, board: Board, full: Iterable[Choices], memory: Memory
     """The plan, which was made on `board`, or a better deal of it. `full` are the classes that found no room at all: where a new
     deal has some for them, the plan says that it is cut, and the next one comes at once."""
     promises, made_on = board.pools.promises, board
-    for priority in sorted({placement.shape.priority for placement in plan.placements}, reverse=True):
+    for turn in sorted({_turn(placement.shape) for placement in plan.placements}):
         taken = _gathered(board)
-        moving = [each for each in taken if each.choices.shape.priority == priority and not each.is_ahead]
+        moving = [each for each in taken if _turn(each.choices.shape) == turn and _may_move(each, board)]
         for _ in range(RETRIES):
-            if not _is_promising(moving):
+            if not _is_promising(moving, board):
                 break
             anew, moved = Board(board.given, memory), set(map(id, moving))
             stuck = _dealt_anew(moving, [each for each in taken if id(each) not in moved], promises, anew)
@@ -70,6 +70,16 @@ def reassigned(plan: Plan, board: Board, full: Iterable[Choices], memory: Memory
     return replace(plan, placements=tuple(board.placements), bookings=tuple(board.bookings), is_cut=is_cut)
 
 
+def _turn(shape: Shape) -> tuple[bool, int]:
+    """Only what is equal here is dealt out together."""
+    return shape.preemptible, -shape.priority
+
+
+def _may_move(taken: _Taken, board: Board) -> bool:
+    """Not what waits in a site's own queue, and not where a quota looks at where it goes."""
+    return not taken.is_ahead and not board.quotas.has_scopes(taken.choices.shape.tenant)
+
+
 @dataclass(slots=True, eq=False)
 class _Taken:
     """All placements of a plan by which a class took one of its options."""
@@ -79,21 +89,21 @@ class _Taken:
     is_ahead: bool
     """Whether they wait in their site's own queue."""
     placements: list[Placement] = field(default_factory=list)
+    count: int = 0
+    """Of jobs."""
+    cost: float = 0.0
+    """Of all of them."""
 
     @property
     def place(self) -> int:
         """Their pool's."""
         return int(self.choices.options.places[self.option])
 
-    @property
-    def count(self) -> int:
-        """Of jobs."""
-        return sum(placement.count for placement in self.placements)
-
-    @property
-    def cost(self) -> float:
-        """Of all of them."""
-        return sum(map(_cost, self.placements))
+    def add(self, placement: Placement) -> None:
+        """One more of them."""
+        self.placements.append(placement)
+        self.count += placement.count
+        self.cost += _cost(placement)
 
 
 def _gathered(board: Board) -> list[_Taken]:
@@ -103,18 +113,19 @@ def _gathered(board: Board) -> list[_Taken]:
         key = (id(choices), option, is_ahead)
         if key not in found:
             found[key] = _Taken(choices, option, is_ahead)
-        found[key].placements.append(placement)
+        found[key].add(placement)
     return list(found.values())
 
 
-def _is_promising(moving: Sequence[_Taken]) -> bool:
+def _is_promising(moving: Sequence[_Taken], board: Board) -> bool:
     """Whether anything could be saved by another deal: not where each class has the cheapest of all the pools that this plan gave
     something of."""
-    places = np.array(sorted({each.place for each in moving}), dtype=np.intp)
+    is_given = np.zeros(len(board.pools.pools), dtype=bool)
+    is_given[[each.place for each in moving]] = True
     regret = 0.0
     for each in moving:
-        weighed = each.choices.weighed
-        regret += each.count * float(weighed[each.option] - weighed[np.isin(each.choices.options.places, places)].min())
+        weighed, places = each.choices.weighed, each.choices.options.places
+        regret += each.count * float(weighed[each.option] - weighed[is_given[places]].min())
     return regret > LEAST_REGRET * abs(sum(each.cost for each in moving))
 
 
@@ -149,15 +160,6 @@ def _cost(placement: Placement) -> float:
     """Of all its jobs, weighed: the first pays for what is brought, the others share it."""
     cost, objective = placement.decision.cost, placement.shape.objective
     return placement.count * cost.weighed(objective) - (placement.count - 1) * objective.money * cost.egress_money
-
-
-def _shared(hand: _Hand, choices: Choices) -> Floats:
-    """What each job of a hand costs by option, when all of them go there and share what is brought."""
-    if choices.stagings is None:
-        return choices.weighed
-    egress = choices.stagings.money[choices.options.sites]
-    shared: Floats = choices.weighed - choices.shape.objective.money * egress * (1 - 1 / max(hand.count, 1))
-    return shared
 
 
 def _hands(moving: Sequence[_Taken], board: Board) -> list[_Hand]:
@@ -202,7 +204,7 @@ def _solve(hands: Sequence[_Hand], board: Board) -> list[Floats] | None:
     is_long = busy_hours > promises.hours[places]
     spare = np.where(np.isfinite(promises.hours)[:, None], promises.spare, np.inf)
     rows.add(places, needs * is_long[:, None], np.full_like(room, -np.inf), spare)
-    cost = np.concatenate([_shared(hand, hand.choices)[hand.options] for hand in hands])
+    cost = np.concatenate([hand.choices.weighed_among(hand.count)[hand.options] for hand in hands])
     most = np.concatenate([board.room(choices)[options] for choices, options in columns])
     solution = rows.minimise(cost, most)
     return None if solution is None else np.split(solution, np.cumsum([len(hand.options) for hand in hands])[:-1])
@@ -238,7 +240,7 @@ class Rows:
         problem.a_matrix_.start_ = np.concatenate([[0], np.cumsum(np.bincount(column, minlength=self._columns))])
         problem.a_matrix_.index_ = np.concatenate([block[1] for block in self._blocks])[order]
         problem.a_matrix_.value_ = np.concatenate([block[2] for block in self._blocks])[order]
-        solver = _Quiet()
+        solver = Quiet()
         solver.setOptionValue("threads", 1)
         solver.setOptionValue("simplex_iteration_limit", MOST_ITERATIONS)
         solver.passModel(problem)
@@ -247,7 +249,7 @@ class Rows:
         return np.array(solver.getSolution().col_value) if is_best else None
 
 
-class _Quiet(highspy.Highs):
+class Quiet(highspy.Highs):
     """A solver without a word: the usual one greets on the standard output as soon as it is made, before it takes options."""
 
     def __init__(self) -> None:
@@ -294,7 +296,7 @@ def _follow(hands: Sequence[_Hand], amounts: Sequence[Floats], board: Board) -> 
 
 def _take(hand: _Hand, option: int, most: int, board: Board) -> None:
     """Up to so many of a hand's jobs, as there is room."""
-    count = min(most, hand.count, int(board.room(hand.choices)[option]))
+    count = board.room_at(hand.choices, option, min(most, hand.count))
     if count:
         board.take(hand.choices, option, count)
         hand.count -= count

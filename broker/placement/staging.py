@@ -52,6 +52,7 @@ class Stagings:
 
     A transfer that is under way costs the time it still takes and no money: it is paid for. New ones that cross the same link
     divide what is free by their sizes, so that they end together. `hours` and `money` are by site, `is_possible` says where.
+    `money` is for one job alone: who shares it, `Board.choices` says.
     """
 
     def __init__(self, shape: Shape, topology: Topology, routes: Routes, shares: Shares, now: float) -> None:
@@ -82,6 +83,11 @@ class Stagings:
             np.maximum(self.hours, np.where(each.is_absent, hours_of, 0.0), out=self.hours)
             self.money += np.where(each.is_absent, each.best.money, 0.0)
             self.is_possible &= each.best.is_open | ~each.is_absent
+
+    def priced(self) -> list[tuple[DatasetId, Floats]]:
+        """The inputs that cost money to bring, each with how much by site."""
+        by_input = [(each.dataset, np.where(each.is_absent, each.best.money, 0.0)) for each in self._inputs]
+        return [(dataset, money) for dataset, money in by_input if money.any()]
 
     def at(self, shape: Shape, topology: Topology, place: int) -> Staging:
         """What is booked for a job that goes to a site."""

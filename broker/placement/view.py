@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from broker.jobs.model import Decision, Shape
-from broker.records import Booking, Health
+from broker.records import Booking, Health, Quota
 from topology.graph import Topology
 from topology.resources import Resources
 from topology.room import Room
@@ -38,6 +38,22 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempts:
+    """Some of `held` one by one: attempts of one tenant, size and priority in a pool, each with `tasks` tasks of size `task`.
+    `jobs` are their ids, `began` when each started to run (epoch seconds; infinity: not yet). Those that save their work do so
+    every `checkpoint_s`."""
+
+    tenant: str
+    priority: int
+    pool: str
+    task: Resources
+    tasks: int
+    jobs: tuple[str, ...]
+    began: tuple[float, ...]
+    checkpoint_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SiteView:
     """One site as placement sees it. `rooms` is what this federation may use there, by pool, as observed; what our attempts
     hold is still to be taken off, so that an attempt not yet seen at the site counts like one that is."""
@@ -50,20 +66,27 @@ class SiteView:
     held: tuple[Held, ...] = ()
     queued: tuple[Held, ...] = ()
     """The part of `held` that waits in the site's own queue: told by simulations, where baselines go by it."""
+    ending: tuple[Attempts, ...] = ()
+    """What was asked to end, and soon will have."""
+    preemptible: tuple[Attempts, ...] = ()
+    """What may be made to give way, and was not asked to end yet."""
     takes: frozenset[str] = frozenset()
     """What its engine takes of what not every kind does: see `Shape.needs`."""
 
 
 @dataclass(frozen=True, slots=True)
 class TenantView:
-    """A tenant: its place in the tree, and what it uses. `holds` is what its attempts hold now, at all sites; `past` how
-    many cpus, GiB of memory and GPUs it has held of late, fading with time. Without a parent it stands at the top."""
+    """A tenant: its place in the tree, what it uses, and what it may. `holds` is what its attempts hold now, at all sites, and
+    `holds_at` at each; `past` how many cpus, GiB of memory and GPUs it has held of late, fading with time. Without a parent it
+    stands at the top."""
 
     name: str
     parent: str = ""
     weight: float = 1.0
     holds: Resources = Resources()
     past: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    holds_at: Mapping[str, Resources] = field(default_factory=dict)
+    quotas: tuple[Quota, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +117,15 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
+class Eviction:
+    """A job whose attempt at a site is to give way, and the reason, for people."""
+
+    job: str
+    site: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Passed:
     """Why the rest of a class stays in the queue, and what would help. `site` and `pool` are where it waits for room, if it
     does."""
@@ -106,7 +138,8 @@ class Passed:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to write: placements in order, the bookings that they make, and a reason for each class that is passed over.
+    """What to write: placements in order, the bookings that they make, what gives way, and a reason for each class that is passed
+    over.
 
     `is_cut` says that a limit ended the plan: more could be placed at once. `faults` tells of each class that could not be
     planned, by our fault, where it failed.
@@ -115,5 +148,6 @@ class Plan:
     placements: tuple[Placement, ...] = ()
     bookings: tuple[Booking, ...] = ()
     passed: Mapping[Shape, Passed] = field(default_factory=dict)
+    evictions: tuple[Eviction, ...] = ()
     is_cut: bool = False
     faults: tuple[str, ...] = ()

@@ -4,8 +4,10 @@ is said in each, and in `Scenario.notes`. Everything is seeded.
 Common to all: a window of consecutive jobs (a trace that is too short is drawn from, with new times between arrivals of the same
 kind); arrivals stretched so that the work asked for is `load` of what the federation could do in that time; run times expected to
 within a factor of about 1.4 (the nearest power of two), or as users said, and cpus and memory rounded likewise, so that jobs fall
-into classes; and data of its own for
-each tenant, popular ones read more often (Zipf), with one to three replicas.
+into classes; and data of its own for each tenant, popular ones read more often (Zipf), with one to three replicas.
+
+A user's own federation or jobs (`Own`) stand for the composition's. Their own jobs ask for what they asked, when they came, and
+read the datasets that they name; where they are many, a window of them is taken.
 """
 
 from __future__ import annotations
@@ -16,41 +18,40 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-from broker.jobs.model import GpuRequest, Shape, SiteRules, TaskResources, Weights
-from broker.simulator.readers import BadTrace, Recorded, read_alibaba, read_philly, read_swf, read_swim
-from broker.simulator.scenario import Arrival, Scenario
+from broker.jobs.model import Weights
+from broker.simulator.binding import Parts, bound, log_uniform
+from broker.simulator.own import read_federation, read_jobs
+from broker.simulator.readers import Recorded, read_alibaba, read_philly, read_swf, read_swim
+from broker.simulator.scenario import Scenario
 from broker.simulator.wan import Wan, carbon_of, links_of, read_wan
-from topology.dataset import Dataset, DatasetId, Replica
-from topology.graph import Topology
-from topology.link import GIB, Link
+from topology.link import Link
 from topology.resources import Resources
 from topology.site import Engine, Pool, Power, Price, Site, Storage
 
 MONEY_WEIGHT = 0.5
 """Of all jobs, unless told: two units of money weigh as much as an hour."""
+LOAD = 0.9
+"""Of a composition's own jobs, unless told."""
 SPEEDS = (0.8, 1.0, 1.0, 1.25)
 CPU_HOUR = (0.01, 0.06)
 GPU_HOUR = (0.4, 2.0)
 """Prices are drawn between these."""
 POWER = Power(cpu_w=6.0, gpu_w=250.0)
-READS = 0.7
-"""The part of jobs that read a dataset."""
-DATASETS = 60
 KINDS = 300
 """Of generated jobs."""
+OWN_SIZES_GIB = (1.0, 300.0)
+"""Of datasets that are drawn for a user's own jobs, where these do not say what they read."""
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """What a composition is made of, before its jobs are bound to data and times."""
+class Own:
+    """What a user brings: files of a federation and of jobs, the jobs' format unless its suffix tells, and whether jobs that name
+    no dataset read some that are drawn."""
 
-    name: str
-    sites: tuple[Site, ...]
-    links: tuple[Link, ...]
-    jobs: Sequence[Recorded]
-    sizes_gib: Sequence[float]
-    """Of datasets; drawn from."""
-    notes: str
+    federation: Path | None = None
+    jobs: Path | None = None
+    jobs_format: str | None = None
+    draws_data: bool = False
 
 
 def compose(
@@ -59,21 +60,72 @@ def compose(
     *,
     seed: int,
     jobs: int = 20_000,
-    load: float = 0.9,
+    load: float | None = None,
     money_weight: float = MONEY_WEIGHT,
+    own: Own = Own(),
 ) -> Scenario:
-    """One of `COMPOSITIONS`. Raises ValueError for another name and where `data`, the folder of the traces, is missing; BadTrace
-    and OSError where they cannot be read."""
+    """One of `COMPOSITIONS`, with what the user brings in its parts' stead. Without a `load` it is `LOAD`, and a user's own jobs
+    come as recorded. Raises ValueError for another name and where `data`, the folder of the traces, is missing; BadTrace, Invalid
+    and OSError for files that are not as they should be."""
     if name not in COMPOSITIONS:
         raise ValueError(f"composition {name!r}: one of {', '.join(COMPOSITIONS)}")
-    if jobs < 1 or load <= 0:
+    if jobs < 1 or (load is not None and load <= 0):
         raise ValueError(f"jobs {jobs}, load {load}: both are more than nothing")
     if money_weight < 0:
         raise ValueError(f"money_weight {money_weight}: not below 0")
     if data is None and name != "generated":
         raise ValueError(f"composition {name!r} needs the folder of the traces")
     chance = random.Random(f"{name} {seed}")
-    return _bound(COMPOSITIONS[name](data or Path(), chance, jobs), chance, load, seed, Weights(1.0, money_weight))
+    parts = COMPOSITIONS[name](data or Path(), chance, jobs)
+    if own.federation or own.jobs:
+        parts = _with_own(parts, own, data, jobs, chance)
+    if load is None and own.jobs is None:
+        load = LOAD
+    return bound(parts, chance, load, seed, Weights(1.0, money_weight))
+
+
+def _with_own(parts: Parts, own: Own, data: Path | None, jobs: int, chance: random.Random) -> Parts:
+    """What the user brings, and in the notes what is whose."""
+    place, work = f"the sites and links of {parts.name}", parts.notes
+    if own.federation:
+        parts, place = _on(parts, own.federation, data, chance)
+    if own.jobs:
+        parts, work = _with_jobs(parts, own.jobs, own, jobs, chance)
+    return replace(parts, name="own", notes=f"{work}, but on {place}" if not own.jobs else f"{work}, on {place}")
+
+
+def _on(parts: Parts, path: Path, data: Path | None, chance: random.Random) -> tuple[Parts, str]:
+    """On a user's federation. Where that has no links they are Skyplane's, if the folder of the traces is there: between the
+    regions of the sites as far as Skyplane knows them, and others that are dealt out."""
+    mine = read_federation(path)
+    links, whence = mine.links, f"{len(mine.links)} links"
+    if not links and data is not None:
+        wan = read_wan(data)
+        dealt = _regions(wan, [site.name for site in mine.sites], chance)
+        regions = {site.name: site.region if site.region in wan.regions else dealt[site.name] for site in mine.sites}
+        links = tuple(links_of(wan, regions))
+        whence = "Skyplane's links as between " + ", ".join(f"{name} in {region}" for name, region in sorted(regions.items()))
+    notes = [f"the {len(mine.sites)} sites of {path.name} with {whence}"]
+    unknown = sum(dataset.size_bytes is None for dataset in mine.datasets)
+    notes += [f"{unknown} of its datasets have no size and count as 1 GiB"] if unknown else []
+    notes += ["its tenants' weights and limits do not count"] if mine.tenants else []
+    changed = replace(parts, sites=mine.sites, links=links, datasets=mine.datasets, replicas=mine.replicas)
+    return changed, ", ".join(notes)
+
+
+def _with_jobs(parts: Parts, path: Path, own: Own, jobs: int, chance: random.Random) -> tuple[Parts, str]:
+    """A user's jobs in the same place."""
+    recorded = read_jobs(path, own.jobs_format)
+    first = chance.randrange(max(len(recorded) - jobs, 0) + 1)
+    window = recorded[first : first + jobs]
+    notes = [f"{len(window)} of {len(recorded)} jobs of {path.name}"]
+    sizes: Sequence[float] = ()
+    if own.draws_data:
+        read = [job.input_gib for job in window if job.input_gib]
+        sizes = read or log_uniform(*OWN_SIZES_GIB, chance)
+        whence = "as large as what jobs read" if read else f"of {OWN_SIZES_GIB[0]:g} to {OWN_SIZES_GIB[1]:g} GiB"
+        notes.append(f"of which seven of ten that name no dataset read a drawn one {whence}")
+    return replace(parts, jobs=window, sizes_gib=sizes, is_as_recorded=True), ", ".join(notes)
 
 
 def _lcg_swim(data: Path, chance: random.Random, jobs: int) -> Parts:
@@ -105,7 +157,7 @@ def _philly(data: Path, chance: random.Random, jobs: int) -> Parts:
     sites = tuple(_site(name, nodes, node, regions[name], wan, chance) for name, nodes in sorted(sizes.items()))
     large = [job for job in recorded if job.tasks * 8 <= max(sizes.values()) * 8]
     notes = "jobs of Philly, a site for each virtual cluster, 4 cpus per GPU, datasets of 1 to 500 GiB, Skyplane's links"
-    sizes_gib = _log_uniform(1, 500, chance)
+    sizes_gib = log_uniform(1, 500, chance)
     return Parts("philly", sites, tuple(links_of(wan, regions)), _window(large, jobs, chance), sizes_gib, notes)
 
 
@@ -126,7 +178,7 @@ def _alibaba(data: Path, chance: random.Random, jobs: int) -> Parts:
             pools.append(Pool("t4x", chance.randint(4, 20), Resources.of(104, 512, {"t4": 2}), 0.8, POWER))
         sites.append(_with_pools(name, tuple(pools), regions[name], wan, chance))
     notes = "pods of Alibaba's GPU cluster of 2023, 12 zones of its makes of nodes, datasets of 1 to 200 GiB, Skyplane's links"
-    links, sizes_gib = tuple(links_of(wan, regions)), _log_uniform(1, 200, chance)
+    links, sizes_gib = tuple(links_of(wan, regions)), log_uniform(1, 200, chance)
     return Parts("alibaba", tuple(sites), links, _window(recorded, jobs, chance), sizes_gib, notes)
 
 
@@ -156,7 +208,7 @@ def _generated(data: Path, chance: random.Random, jobs: int) -> Parts:
         run_time_s = kind.run_time_s * chance.lognormvariate(0, 0.3)
         recorded.append(replace(kind, name=f"j{number}", at=at, run_time_s=run_time_s, expected_s=kind.run_time_s))
     notes = "generated: 300 kinds of jobs of five tenants, a fifth on GPUs, gangs, bursts, a third with deadlines; links drawn"
-    return Parts("generated", tuple(sites), tuple(links), recorded, _log_uniform(1, 300, chance), notes)
+    return Parts("generated", tuple(sites), tuple(links), recorded, log_uniform(1, 300, chance), notes)
 
 
 def _kind(number: int, chance: random.Random) -> Recorded:
@@ -175,89 +227,6 @@ COMPOSITIONS: Mapping[str, Callable[[Path, random.Random, int], Parts]] = {
 }
 
 
-def _bound(parts: Parts, chance: random.Random, load: float, seed: int, objective: Weights) -> Scenario:
-    """Jobs with their classes, data and times."""
-    datasets, replicas, by_tenant = _data(parts, chance)
-    fitting = [job for job in parts.jobs if _fits(job, parts.sites)]
-    if not fitting:
-        raise BadTrace(f"{parts.name}: no job fits any site")
-    first = fitting[0].at
-    demand = sum(job.run_time_s * job.tasks * _share(job, parts.sites) for job in fitting)
-    span = max(fitting[-1].at - first, 1.0)
-    stretch = demand / load / span
-    arrivals = []
-    of_kind: dict[str | None, Shape] = {}
-    for job in fitting:
-        shape = of_kind.get(job.kind) if job.kind else None
-        if shape is None:
-            read = _zipf(by_tenant[job.tenant], chance) if chance.random() < READS else None
-            priority = chance.choice((50, 50, 50, 80)) if job.kind else 50
-            deadline_s = _deadline(job, chance) if job.kind and chance.random() < 1 / 3 else None
-            shape = of_kind[job.kind] = _shape(job, objective, read, priority, deadline_s)
-        arrivals.append(Arrival(job.name, (job.at - first) * stretch, shape, job.run_time_s))
-    topology = Topology.of(parts.sites, parts.links, datasets, replicas)
-    classes = len({arrival.shape for arrival in arrivals})
-    what = f"seed {seed}, {len(arrivals)} jobs of {classes} classes, times stretched by {stretch:.3g} for load {load:g}"
-    what += f", an hour weighs as much as {1 / objective.money:g} of money" if objective.money else ", money does not count"
-    notes = f"{parts.notes}; {what}"
-    return Scenario(f"{parts.name}-{seed}", topology, tuple(arrivals), (), notes)
-
-
-def _shape(job: Recorded, objective: Weights, read: DatasetId | None, priority: int, deadline_s: float | None) -> Shape:
-    memory = job.memory_gib if job.memory_gib is not None else 2.0 * job.cpus
-    return Shape(
-        tenant=job.tenant,
-        tasks=job.tasks,
-        resources=TaskResources(_power_of_two(job.cpus), _power_of_two(max(memory, 0.25)), GpuRequest(job.gpus, ())),
-        inputs=(read,) if read else (),
-        run_time_s=_power_of_two(min(job.expected_s or job.run_time_s, 7 * 86_400.0)),
-        objective=objective,
-        sites=SiteRules(),
-        priority=priority,
-        max_wait_s=None,
-        refused_by=(),
-        deadline_s=deadline_s,
-    )
-
-
-def _power_of_two(value: float) -> float:
-    """The nearest one: within a factor of 1.42."""
-    exponent = 0
-    while 2.0 ** (exponent + 0.5) < value:
-        exponent += 1
-    while 2.0 ** (exponent - 0.5) >= value:
-        exponent -= 1
-    return 2.0**exponent
-
-
-def _deadline(job: Recorded, chance: random.Random) -> float:
-    """Two to eight times its run time after its arrival, in steps, with half an hour to spare."""
-    return 1800.0 + _power_of_two(job.run_time_s) * chance.choice((2, 4, 8))
-
-
-def _data(parts: Parts, chance: random.Random) -> tuple[list[Dataset], list[Replica], dict[str, list[DatasetId]]]:
-    tenants = sorted({job.tenant for job in parts.jobs})
-    each = max(DATASETS // len(tenants), 2)
-    names = [site.name for site in parts.sites]
-    datasets, replicas = [], []
-    by_tenant: dict[str, list[DatasetId]] = {}
-    for tenant in tenants:
-        for number in range(each):
-            dataset = Dataset(DatasetId(tenant, f"d{number}", "1"), int(chance.choice(parts.sizes_gib) * GIB))
-            datasets.append(dataset)
-            by_tenant.setdefault(tenant, []).append(dataset.id)
-            replicas += [Replica(dataset.id, name, "") for name in chance.sample(names, min(chance.randint(1, 3), len(names)))]
-    return datasets, replicas, by_tenant
-
-
-def _zipf(datasets: Sequence[DatasetId], chance: random.Random) -> DatasetId:
-    return chance.choices(datasets, [1 / (rank + 1) for rank in range(len(datasets))])[0]
-
-
-def _log_uniform(least: float, most: float, chance: random.Random) -> list[float]:
-    return [least * (most / least) ** chance.random() for _ in range(500)]
-
-
 def _window(recorded: Sequence[Recorded], jobs: int, chance: random.Random) -> Sequence[Recorded]:
     """Consecutive jobs from a random beginning; of a trace that has fewer, jobs drawn from it, and pauses between them."""
     if len(recorded) >= jobs:
@@ -269,25 +238,6 @@ def _window(recorded: Sequence[Recorded], jobs: int, chance: random.Random) -> S
         at += chance.choice(gaps)
         drawn.append(replace(chance.choice(recorded), name=f"j{number}", at=at))
     return drawn
-
-
-def _fits(job: Recorded, sites: Iterable[Site]) -> bool:
-    task = Resources(_power_of_two(job.cpus), _power_of_two(max(job.memory_gib or 2.0 * job.cpus, 0.25)))
-    for site in sites:
-        for pool in site.pools:
-            per_gpu = max((count for _, count in pool.per_node.gpus), default=0)
-            gpus = per_gpu // job.gpus if job.gpus else 10**9
-            if min(task.times_in(pool.per_node), gpus) * pool.nodes >= job.tasks:
-                return True
-    return False
-
-
-def _share(job: Recorded, sites: Sequence[Site]) -> float:
-    """The largest part of the federation that one of its tasks takes for a second, by speed."""
-    pools = [pool for site in sites for pool in site.pools]
-    cpus = sum(pool.nodes * pool.per_node.cpus * pool.speed for pool in pools)
-    gpus = sum(pool.nodes * pool.per_node.gpu_count * pool.speed for pool in pools)
-    return max(job.cpus / cpus, job.gpus / gpus if job.gpus else 0.0)
 
 
 def _regions(wan: Wan, names: Iterable[str], chance: random.Random) -> dict[str, str]:

@@ -31,7 +31,9 @@ and what a job waits for its turn is little beside how long it runs."""
 AGAIN_S = 300.0
 """A queue that nothing has changed is planned again after this long: guesses about waits grow with time."""
 SAMPLES = 400
-"""So many are kept at most: where there are more, every second is dropped, and fewer are taken from then on."""
+"""So many are taken while jobs arrive."""
+RARER = 1.05
+"""After that each is so much further from the one before: a few jobs may run on for long."""
 
 
 @dataclass(slots=True, eq=False)
@@ -373,8 +375,7 @@ class _Simulation:
         gpus = {name: _part(gpus for _, gpus in found) for name, found in busy.items()}
         self._samples.append(Sample(self._now, pending, cpus, gpus))
         if len(self._samples) > SAMPLES:
-            self._samples = self._samples[::2]
-            self._sample_s *= 2
+            self._sample_s *= RARER
         self._at(self._now + self._sample_s, self._sample)
 
 
@@ -388,7 +389,10 @@ def _known(graph: Topology, of: DatasetId, at: str) -> Replica:
 
 def _part(parts: Iterable[tuple[float, float]]) -> float:
     """Of (busy, whole) pairs, the busy part."""
-    busy, whole = (sum(values) for values in zip(*parts, strict=True))
+    busy = whole = 0.0
+    for some, every in parts:
+        busy += some
+        whole += every
     return busy / whole if whole else 0.0
 
 
@@ -408,4 +412,5 @@ def _ran(job: _Job) -> Ran:
         wan_gib=job.wan_gib,
         attempts=job.attempts,
         deadline_at=None if job.arrival.shape.deadline_s is None else job.arrival.at + job.arrival.shape.deadline_s,
+        objective=job.arrival.shape.objective,
     )

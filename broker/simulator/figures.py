@@ -26,6 +26,8 @@ class Figures:
     p50_completion_h: float
     p95_completion_h: float
     p99_completion_h: float
+    mean_weighed: float
+    """What a job weighs by its own objective: completion, money and carbon."""
     mean_slowdown: float
     """Completion by run time: max(completion / max(run time, ten seconds), 1)."""
     compute_money: float
@@ -71,6 +73,7 @@ def figures_of(outcome: Outcome) -> Figures:
         p50_completion_h=percentile(completions, 0.5),
         p95_completion_h=percentile(completions, 0.95),
         p99_completion_h=percentile(completions, 0.99),
+        mean_weighed=_mean([_weighed(job) for job in ended]),
         mean_slowdown=_mean([each for of_tenant in slowdowns.values() for each in of_tenant]),
         compute_money=sum(job.compute_money for job in outcome.jobs),
         egress_money=sum(job.egress_money for job in outcome.jobs),
@@ -116,6 +119,11 @@ def jain(values: Sequence[float]) -> float:
 
 def _completion_h(job: Ran) -> float:
     return ((job.ended_at or 0.0) - job.arrived_at) / 3600
+
+
+def _weighed(job: Ran) -> float:
+    weights, money = job.objective, job.compute_money + job.egress_money
+    return weights.hours * _completion_h(job) + weights.money * money + weights.carbon_kg * job.carbon_kg
 
 
 def _slowdowns(ended: Iterable[Ran]) -> dict[str, list[float]]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
-from broker.simulator.scenario import Arrival, Bandwidth, Change, Maintenance, NodesLost, Scenario, SiteLost
+from broker.simulator.scenario import Arrival, Bandwidth, Carbon, Change, Maintenance, NodesLost, Scenario, SiteLost
+from broker.simulator.series import Series
 from topology.graph import Topology
 from topology.link import Link
 
 HOUR = 3600.0
+DRAIN = 48 * HOUR
+"""What is recorded over time is played for so long after the last arrival."""
 
 
 def with_estimates_off(scenario: Scenario, factor: float, seed: int) -> Scenario:
@@ -73,6 +78,41 @@ def with_varying_links(scenario: Scenario, seed: int, every_hours: float = 0.5) 
         at, some = step * every_hours * HOUR, chance.sample(links, len(links) // 10)
         changes += [Bandwidth(at, link.name, link.bandwidth_gbps * chance.uniform(0.25, 1.0)) for link in some]
     return _with_changes(scenario, changes, "links that vary")
+
+
+def with_spot_traces(scenario: Scenario, traces: Sequence[Series], seed: int) -> Scenario:
+    """Half the nodes of each pool are spot machines: gone whenever a trace says that none could be had in its zone. Traces are
+    dealt out to the sites by name, in turn; all begin at one moment of theirs, drawn."""
+    begin = _beginning(traces, random.Random(f"spot traces {seed}"))
+    end = _end(scenario) + DRAIN
+    changes: list[Change] = []
+    for number, (name, site) in enumerate(sorted(scenario.topology.sites.items())):
+        told = [*traces[number % len(traces)].changes(begin, end), (end, 0.0)]
+        for (at, is_gone), (until, _) in pairwise(told):
+            if is_gone:
+                changes += [NodesLost(at, name, pool.name, max(pool.nodes // 2, 1), until) for pool in site.pools]
+    return _with_changes(scenario, changes, f"half of each pool lost as spot machines were: {_dealt(scenario, traces, begin)}")
+
+
+def with_carbon_traces(scenario: Scenario, traces: Sequence[Series], seed: int) -> Scenario:
+    """Each site's electricity is as recorded: series are dealt out to the sites by name, in turn; all begin at one moment of
+    theirs, drawn."""
+    begin = _beginning(traces, random.Random(f"carbon traces {seed}"))
+    end = _end(scenario) + DRAIN
+    changes: list[Change] = []
+    for number, name in enumerate(sorted(scenario.topology.sites)):
+        changes += [Carbon(at, name, value) for at, value in traces[number % len(traces)].changes(begin, end)]
+    return _with_changes(scenario, changes, f"electricity as recorded: {_dealt(scenario, traces, begin)}")
+
+
+def _beginning(traces: Sequence[Series], chance: random.Random) -> float:
+    return chance.randrange(max(int(min(len(each.values) * each.step_s for each in traces) / HOUR), 1)) * HOUR
+
+
+def _dealt(scenario: Scenario, traces: Sequence[Series], begin: float) -> str:
+    sites = sorted(scenario.topology.sites)
+    dealt = [f"{each.name} to {' '.join(sites[number :: len(traces)])}" for number, each in enumerate(traces[: len(sites)])]
+    return f"{', '.join(dealt)}, from their hour {begin / HOUR:g} on"
 
 
 def _with_links(graph: Topology, links: list[Link]) -> Topology:

@@ -21,21 +21,26 @@ class Nodes:
         self._groups: dict[Resources, dict[int, None]] = {}
         self._order: list[Resources] | None = None
         self._lost: dict[int, Resources] = {}
+        self._total: Resources | None = None
+        self._usable: Room | None = None
         for number in range(pool.nodes):
             self._enter(number, pool.per_node)
 
     @property
     def usable(self) -> Room:
         """All nodes that are there, as if empty."""
-        return Room.of([(self._per_node, len(self._free))])
+        if self._usable is None:
+            self._usable = Room.of([(self._per_node, len(self._free))])
+        return self._usable
 
     @property
     def free(self) -> Resources:
         """The sum over all nodes."""
-        total = Resources()
-        for free, nodes in self._groups.items():
-            total = total + free * len(nodes)
-        return total
+        if self._total is None:
+            self._total = Resources()
+            for free, nodes in self._groups.items():
+                self._total += free * len(nodes)
+        return self._total
 
     def take(self, task: Resources, tasks: int) -> Allocation | None:
         """Nodes for all tasks at once; None, and nothing taken, where they do not fit."""
@@ -68,12 +73,14 @@ class Nodes:
         for node in gone:
             self._lost[node] = self._free[node]
             self._leave(node)
+        self._usable = None
         return set(gone)
 
     def find_again(self, nodes: Iterable[int]) -> None:
         """Lost nodes are back."""
         for node in nodes:
             self._enter(node, self._lost.pop(node))
+        self._usable = None
 
     def _fullest_first(self) -> list[Resources]:
         if self._order is None:
@@ -86,6 +93,7 @@ class Nodes:
 
     def _leave(self, node: int) -> None:
         free = self._free.pop(node)
+        self._total = None
         members = self._groups[free]
         del members[node]
         if not members:
@@ -95,6 +103,7 @@ class Nodes:
     def _enter(self, node: int, free: Resources) -> None:
         free = _rounded(free)
         self._free[node] = free
+        self._total = None
         if free not in self._groups:
             self._groups[free] = {}
             self._order = None

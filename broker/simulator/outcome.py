@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from broker.jobs.model import Weights
+
 
 @dataclass(frozen=True, slots=True)
 class Ran:
     """One job: times in seconds from the start (None: never), money in the federation's currency, kg of CO2, and GiB that crossed
-    links for it. A dataset that several jobs wait for is charged to the first of them. `attempts` counts its placements."""
+    links for it. A dataset that several jobs wait for is charged to the first of them. `attempts` counts its placements,
+    `objective` is what its user wanted."""
 
     name: str
     tenant: str
@@ -23,6 +26,7 @@ class Ran:
     wan_gib: float
     attempts: int
     deadline_at: float | None = None
+    objective: Weights = Weights()
 
 
 @dataclass(frozen=True, slots=True)

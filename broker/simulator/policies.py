@@ -25,6 +25,7 @@ from broker.placement.routes import HOURS_AT_ONE_GBPS
 from broker.placement.view import Placement, Plan, PlanInput, QueuedClass
 from broker.simulator.policy import Policy
 from topology.link import GIB
+from topology.room import Room
 
 QUEUES = (0.0, 0.5, 2.0)
 """What `queue_ahead` is tuned over, for every baseline."""
@@ -117,19 +118,25 @@ class Baseline:
         self.name = name
         self._prefer, self._queue_ahead = prefer, queue_ahead
         self._memory = Memory()
+        self._rooms: list[Mapping[str, Room]] = []
+        self._wholes = np.zeros((0, 0))
 
     def plan(self, given: PlanInput) -> Plan:
         """As `Policy.plan`."""
-        return _Turn(given, self._memory, self._prefer, self._queue_ahead).run()
+        board = Board(given, self._memory)
+        rooms = [view.rooms for view in given.sites]
+        if rooms != self._rooms:
+            self._rooms, self._wholes = rooms, board.pools.wholes()
+        return _Turn(board, self._wholes, self._prefer, self._queue_ahead).run()
 
 
 class _Turn:
-    def __init__(self, given: PlanInput, memory: Memory, prefer: Preference, queue_ahead: float) -> None:
-        self._given, self._prefer, self._queue_ahead = given, prefer, queue_ahead
-        self._board = Board(given, memory)
-        pools = self._board.pools
-        self._whole = np.maximum(pools.wholes(), 1e-9)
-        self._used = pools.wholes() - pools.totals() + _waiting(given, self._board)
+    """One plan. `wholes` is all that may be used, by pool and resource."""
+
+    def __init__(self, board: Board, wholes: Floats, prefer: Preference, queue_ahead: float) -> None:
+        self._given, self._board, self._prefer, self._queue_ahead = board.given, board, prefer, queue_ahead
+        self._whole = np.maximum(wholes, 1e-9)
+        self._used = wholes - board.pools.totals() + _waiting(board, wholes)
         self._scenes: dict[int, Scene] = {}
         self._placements: list[Placement] = []
 
@@ -195,13 +202,15 @@ def _best(scores: Floats, is_open: np.ndarray) -> int:
     return best if math.isfinite(open_scores[best]) else -1
 
 
-def _waiting(given: PlanInput, board: Board) -> Floats:
+def _waiting(board: Board, wholes: Floats) -> Floats:
     """What is held beyond a pool's room, and so waits there: `SiteView.queued`, by pool and resource."""
     pools = board.pools
-    waiting = np.zeros_like(pools.wholes())
+    waiting = np.zeros_like(wholes)
+    if not any(view.queued for view in board.given.sites):
+        return waiting
     pairs = zip(pools.sites, pools.pools, strict=True)
     places = {(board.judge.views[site].site.name, pool.name): place for place, (site, pool) in enumerate(pairs)}
-    for view in given.sites:
+    for view in board.given.sites:
         for held in view.queued:
             place = places[view.site.name, held.pool]
             waiting[place] += pools.vector(held.task * (held.tasks * len(held.ends)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,25 +37,32 @@ class Recorded:
     input_gib: float | None = None
     kind: str | None = None
     """Jobs of one kind are equal but for their run time."""
+    datasets: tuple[str, ...] = ()
+    """What it reads, by name: `corpus`, `corpus@1` or, of another tenant, `vision/corpus`."""
+    gpu_type: str | None = None
+    priority: int = 50
+    deadline_s: float | None = None
+    where: str = ""
+    """In its file, where it can name what is wrong."""
 
 
 def read_swf(path: Path) -> Iterator[Recorded]:
     """Standard Workload Format 2.2 (Feitelson), gzipped or not: 18 fields, -1 where unknown. A job is as many tasks of one cpu as
     it was given processors; its home is its partition, its tenant its group. Jobs that never ran are left out."""
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(lines_of(path), 1):
         if line.startswith(";") or not line.strip():
             continue
         fields = line.split()
         where = f"{path.name}:{number}"
         if len(fields) < 16:
             raise BadTrace(f"{where}: {len(fields)} fields: a job in Standard Workload Format has 18")
-        run_time_s, tasks = _number(fields[3], where, "run time"), int(_number(fields[4], where, "processors"))
+        run_time_s, tasks = number_of(fields[3], where, "run time"), int(number_of(fields[4], where, "processors"))
         if run_time_s <= 0 or tasks <= 0:
             continue
-        requested, memory_kib = _number(fields[8], where, "requested time"), _number(fields[6], where, "memory")
+        requested, memory_kib = number_of(fields[8], where, "requested time"), number_of(fields[6], where, "memory")
         yield Recorded(
             name=f"j{fields[0]}",
-            at=_number(fields[1], where, "submit time"),
+            at=number_of(fields[1], where, "submit time"),
             run_time_s=run_time_s,
             tenant=f"g{fields[12]}",
             tasks=tasks,
@@ -76,7 +84,7 @@ def read_philly(path: Path) -> Iterator[Recorded]:
             at = datetime.fromisoformat(row["timestamp"]).timestamp()
         except ValueError:
             raise BadTrace(f"{where}: timestamp {row['timestamp']!r}: like 2017-10-09 07:01:55") from None
-        gpus, run_time_s = int(_number(row["num_gpus"], where, "num_gpus")), _number(row["duration"], where, "duration")
+        gpus, run_time_s = int(number_of(row["num_gpus"], where, "num_gpus")), number_of(row["duration"], where, "duration")
         if gpus <= 0 or run_time_s <= 0:
             continue
         tasks, each = (1, gpus) if gpus <= PHILLY_GPUS_PER_NODE else (-(-gpus // PHILLY_GPUS_PER_NODE), PHILLY_GPUS_PER_NODE)
@@ -91,30 +99,30 @@ def read_alibaba(path: Path) -> Iterator[Recorded]:
         where = f"{path.name}:{number}"
         if not row["scheduled_time"]:
             continue
-        began = _number(row["scheduled_time"], where, "scheduled_time")
-        run_time_s = _number(row["deletion_time"], where, "deletion_time") - began
+        began = number_of(row["scheduled_time"], where, "scheduled_time")
+        run_time_s = number_of(row["deletion_time"], where, "deletion_time") - began
         if run_time_s <= 0:
             continue
         yield Recorded(
             name=row["name"],
-            at=_number(row["creation_time"], where, "creation_time"),
+            at=number_of(row["creation_time"], where, "creation_time"),
             run_time_s=run_time_s,
             tenant=row["qos"].lower() or "default",
-            cpus=_number(row["cpu_milli"], where, "cpu_milli") / 1000,
-            memory_gib=_number(row["memory_mib"], where, "memory_mib") / 1024,
-            gpus=int(_number(row["num_gpu"], where, "num_gpu")),
+            cpus=number_of(row["cpu_milli"], where, "cpu_milli") / 1000,
+            memory_gib=number_of(row["memory_mib"], where, "memory_mib") / 1024,
+            gpus=int(number_of(row["num_gpu"], where, "num_gpu")),
         )
 
 
 def read_swim(path: Path) -> Iterator[Recorded]:
     """SWIM's samples of Facebook's Hadoop: tab-separated name, submit time, gap, and bytes of map input, shuffle and reduce
     output. It tells no sizes and no run times: what counts here is `input_gib`, and the run time is 0."""
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(lines_of(path), 1):
         fields = line.rstrip("\n").split("\t")
         where = f"{path.name}:{number}"
         if len(fields) < 6:
             raise BadTrace(f"{where}: {len(fields)} columns: name, submit time, gap and three numbers of bytes, by tabs")
-        at, input_bytes = _number(fields[1], where, "submit time"), _number(fields[3], where, "input bytes")
+        at, input_bytes = number_of(fields[1], where, "submit time"), number_of(fields[3], where, "input bytes")
         yield Recorded(f"{fields[0]}-{number}", at, 0.0, input_gib=input_bytes / GIB)
 
 
@@ -130,10 +138,17 @@ COLUMNS: Mapping[str, str] = {
     "expected_s": "seconds, as its user thought; optional",
     "home": "where it ran; optional",
     "input_gib": "what it read; optional",
+    "datasets": "what it reads, by name, with spaces between: corpus, corpus@2, vision/corpus; optional",
+    "gpu_type": "such as a100; optional: any",
+    "priority": "0 to 100; optional: 50",
+    "deadline_s": "seconds after it came; optional",
 }
 """Of a plain table."""
 NEEDED = ("name", "at", "run_time_s")
-WORDS = ("name", "tenant", "home")
+WORDS = ("name", "tenant", "home", "gpu_type")
+WHOLE = ("tasks", "gpus", "priority")
+LEAST: Mapping[str, float] = {"tasks": 1}
+"""What a number may be at the least; others 0."""
 
 
 def read_table(path: Path) -> Iterator[Recorded]:
@@ -147,16 +162,24 @@ def read_table(path: Path) -> Iterator[Recorded]:
         missing = [name for name in NEEDED if row.get(name) in (None, "")]
         if missing:
             raise BadTrace(f"{where}: {missing[0]} is missing: {COLUMNS[missing[0]]}")
-        given: dict[str, Any] = {name: cell for name, cell in row.items() if cell not in (None, "")}
-        words: dict[str, Any] = {name: str(cell) for name, cell in given.items() if name in WORDS}
-        values = words | {name: _number(cell, where, name) for name, cell in given.items() if name not in WORDS}
-        for name in ("tasks", "gpus"):
-            if name in values:
-                values[name] = int(values[name])
-        recorded = Recorded(**values)
-        if recorded.run_time_s < 0 or recorded.tasks < 1 or recorded.cpus < 0 or recorded.gpus < 0:
-            raise BadTrace(f"{where}: run_time_s, tasks, cpus and gpus are not negative, and there is at least one task")
-        yield recorded
+        given = {name: _cell(name, cell, where) for name, cell in row.items() if cell not in (None, "")}
+        yield Recorded(**given, where=where)
+
+
+def _cell(name: str, cell: Any, where: str) -> Any:
+    """What a table's cell stands for."""
+    if name == "datasets":
+        return tuple(cell.split()) if isinstance(cell, str) else tuple(map(str, cell))
+    if name in WORDS:
+        return str(cell)
+    value, least = number_of(cell, where, name), LEAST.get(name, 0)
+    if value < least:
+        raise BadTrace(f"{where}: {name} {cell!r}: at least {least:g}")
+    if name not in WHOLE:
+        return value
+    if value != int(value):
+        raise BadTrace(f"{where}: {name} {cell!r}: a whole number")
+    return int(value)
 
 
 READERS: Mapping[str, Callable[[Path], Iterator[Recorded]]] = {
@@ -168,10 +191,14 @@ READERS: Mapping[str, Callable[[Path], Iterator[Recorded]]] = {
 }
 
 
-def _lines(path: Path) -> Iterator[str]:
+def lines_of(path: Path) -> Iterator[str]:
+    """Of a text, gzipped or not. Raises BadTrace for what ends in .gz and is not, and OSError."""
     if path.suffix == ".gz":
-        with gzip.open(path, "rt", encoding="utf-8", errors="replace") as zipped:
-            yield from zipped
+        try:
+            with gzip.open(path, "rt", encoding="utf-8", errors="replace") as zipped:
+                yield from zipped
+        except (gzip.BadGzipFile, EOFError) as error:
+            raise BadTrace(f"{path.name}: not gzipped, or cut off: {error}") from None
     else:
         with path.open(encoding="utf-8", errors="replace") as plain:
             yield from plain
@@ -179,7 +206,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 def _table(path: Path, *columns: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows with their line numbers. Raises BadTrace where a column is missing."""
-    rows = csv.DictReader(_lines(path))
+    rows = csv.DictReader(lines_of(path))
     missing = [column for column in columns if column not in (rows.fieldnames or ())]
     if missing:
         raise BadTrace(f"{path.name}: no column {missing[0]}: it should have {', '.join(columns)}")
@@ -204,8 +231,12 @@ def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     yield from enumerate(table.to_pylist(), 1)
 
 
-def _number(cell: Any, where: str, field: str) -> float:
+def number_of(cell: Any, where: str, field: str) -> float:
+    """What a cell says. Raises BadTrace for what is no number, or infinite."""
     try:
-        return float(cell)
+        number = float(cell)
     except (TypeError, ValueError):
-        raise BadTrace(f"{where}: {field} {cell!r}: a number") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise BadTrace(f"{where}: {field} {cell!r}: a number")
+    return number

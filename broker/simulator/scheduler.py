@@ -14,6 +14,9 @@ from topology.site import Pool
 
 BACKFILLED = 100
 
+Busy = tuple[tuple[float, float], tuple[float, float]]
+"""(busy, whole) of cpus, and of GPUs."""
+
 
 @dataclass(slots=True, eq=False)
 class Stay:
@@ -38,6 +41,7 @@ class PoolScheduler:
         """All that was placed here, coming, waiting or running, by size."""
         self._running: dict[Stay, None] = {}
         self._queue: dict[Stay, None] = {}
+        self._busy: tuple[Resources, Room, Busy] | None = None
 
     @property
     def usable(self) -> Room:
@@ -47,7 +51,7 @@ class PoolScheduler:
     def held(self) -> Iterable[Held]:
         """What is here, by size, with its expected ends."""
         for (task, tasks), members in self.here.items():
-            yield Held(self.pool.name, task, tasks, tuple(member.expected_end for member in members))
+            yield Held(self.pool.name, task, tasks, tuple([member.expected_end for member in members]))
 
     def waiting(self) -> Iterable[Held]:
         """What waits in the pool's own queue, by size."""
@@ -57,10 +61,14 @@ class PoolScheduler:
         for (task, tasks), ends in found.items():
             yield Held(self.pool.name, task, tasks, tuple(ends))
 
-    def busy(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """(busy, whole) of cpus, and of GPUs, by the nodes that are there."""
-        whole, free = self.nodes.usable.total, self.nodes.free
-        return (whole.cpus - free.cpus, whole.cpus), (whole.gpu_count - free.gpu_count, whole.gpu_count)
+    def busy(self) -> Busy:
+        """By the nodes that are there; worked out again only after a change."""
+        free, usable, known = self.nodes.free, self.nodes.usable, self._busy
+        if known is None or known[0] is not free or known[1] is not usable:
+            whole = usable.total
+            found = (whole.cpus - free.cpus, whole.cpus), (float(whole.gpu_count - free.gpu_count), float(whole.gpu_count))
+            known = self._busy = (free, usable, found)
+        return known[2]
 
     def expect(self, stay: Stay) -> None:
         """It was placed here; its inputs may still be on their way."""

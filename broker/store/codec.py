@@ -35,8 +35,9 @@ from topology.dataset import Dataset, Replica
 from topology.link import Link
 from topology.site import Site
 
-FORMATS = (1, 2)
-"""The formats this code reads. The second one has labels of jobs, and their working directories."""
+FORMATS = (1, 2, 3)
+"""The formats this code reads. The second one has labels of jobs, and their working directories; the third what bounds where jobs
+and data may go, or lets jobs give way: an older broker would place them regardless."""
 
 TYPES: Mapping[str, type[Any]] = {
     keys.SITES: Site,
@@ -91,9 +92,18 @@ def _dumped(value: object) -> bytes:
 
 def _format_for(value: object) -> int:
     """The oldest format that can say it."""
+    if isinstance(value, Dataset):
+        return 3 if value.regions else 1
     spec = value.spec if isinstance(value, Wish) else value
+    if isinstance(spec, JobSpec) and _is_bounded(spec):
+        return 3
     is_new = (isinstance(value, Wish) and value.labels) or (isinstance(spec, JobSpec) and spec.workdir)
     return 2 if is_new else 1
+
+
+def _is_bounded(spec: JobSpec) -> bool:
+    rules = spec.sites
+    return bool(spec.preemptible or spec.max_cost or rules.prefer or rules.affinity or rules.spread)
 
 
 def _with_unknown(new: Any, old: Any, known: Any) -> Any:

@@ -79,8 +79,7 @@ def bound_of(given: PlanInput, made: Plan) -> float:
     needs = np.concatenate([choices.options.rows[each] for (choices, _), each in zip(classes, finite, strict=True)])
     cost = []
     for (choices, count), each in zip(classes, finite, strict=True):
-        egress = choices.stagings.money[choices.options.sites[each]] if choices.stagings else 0.0
-        cost.append(choices.weighed[each] - choices.shape.objective.money * egress * (1 - 1 / count))
+        cost.append(choices.weighed_among(count)[each])
     room = board.pools.totals()
     wanted = np.array([[float(count)] for _, count in classes])
     rows = Rows(len(owner))

@@ -37,7 +37,7 @@ def test_who_follows_comes_to_what_the_records_say():
     held = Resources.of(8.0, 16.0, {"a100": 2})
     follower = Usage(a_world(), 1.0)
     for minutes in range(0, 60, 5):
-        follower.tenants(minutes * 60.0, {"red": held})
+        follower.tenants(minutes * 60.0, {"red": {"ams": held}})
     follower.tenants(HOUR, {})
     (followed,) = follower.tenants(3 * HOUR, {})
     (recorded,) = Usage(a_world(an_attempt(0.0, HOUR)), 1.0).tenants(3 * HOUR, {})
@@ -45,14 +45,14 @@ def test_who_follows_comes_to_what_the_records_say():
 
 
 def test_what_still_runs_counts_until_now():
-    (red,) = Usage(a_world(an_attempt(0.0)), 1.0).tenants(HOUR, {"red": Resources(8.0)})
+    (red,) = Usage(a_world(an_attempt(0.0)), 1.0).tenants(HOUR, {"red": {"ams": Resources(8.0)}})
     assert red.past == pytest.approx((4.0, 8.0, 1.0))
     assert red.holds == Resources(8.0)
 
 
 def test_what_was_long_ago_is_forgotten():
     usage = Usage(a_world(), 1.0)
-    usage.tenants(0.0, {"red": Resources(8.0)})
+    usage.tenants(0.0, {"red": {"ams": Resources(8.0)}})
     assert [tenant.name for tenant in usage.tenants(HOUR, {})] == ["red"]
     assert usage.tenants(100 * HOUR, {}) == ()
 

@@ -119,6 +119,7 @@ def _spec(chance: random.Random, names: Sequence[str], datasets: tuple[tuple[Dat
     exclude: tuple[str, ...] = ()
     if len(names) > 2 and chance.random() < 0.5:
         exclude = (next((home for dataset, home in datasets if dataset in inputs), chance.choice(names)),)
+    is_best_effort = chance.random() < 0.25
     reasons = chance.choice((INFRASTRUCTURE, INFRASTRUCTURE, (*INFRASTRUCTURE, Ending.PROGRAM_FAILED), WITHOUT_MOVING))
     return JobSpec(
         tenant=DEFAULT_TENANT,
@@ -127,11 +128,12 @@ def _spec(chance: random.Random, names: Sequence[str], datasets: tuple[tuple[Dat
         resources=TaskResources(cpus=chance.choice((1.0, 1.0, 2.0)), memory_gib=0.5),
         inputs=inputs,
         outputs=("words",) if has_output else (),
-        run_time_s=max(seconds, 0.1),
+        run_time_s=600.0 if is_best_effort else max(seconds, 0.1),  # what is expected to end soon is not asked to give way
         walltime_s=seconds / 2 if seconds > 2 and chance.random() < 0.2 else None,
         max_wait_s=chance.uniform(4, 20) if chance.random() < 0.1 else None,
         sites=SiteRules(exclude=exclude),
         retry=Retry(chance.choice((2, 3, 3, 5)), reasons),
+        preemptible=is_best_effort,
     )
 
 

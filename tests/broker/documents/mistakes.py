@@ -43,6 +43,11 @@ DOCUMENTS = [
     (SITE.replace(NODE, "speed: 1"), "pools.0.per_node", 4, "such as `per_node: {cpus: 4, memory_gib: 8}`"),
     (SITE.replace(NODE, "per_node: 4"), "pools.0.per_node", 4, "give it cpus, memory_gib, gpus"),
     (SITE.replace("pools: [", f"pools: [{{name: cpu, nodes: 1, {NODE}}}, "), "pools.1.name", 4, "name another"),
+    (TENANT + "quotas: [{site: ams}]\n", "quotas.0.cpus", 3, "give an amount of cpus, memory_gib or gpus"),
+    (TENANT + "quotas: [{cpus: 1, gpus: 1}]\n", "quotas.0.gpus", 3, "is given beside cpus"),
+    (TENANT + "quotas: [{cpus: 1, gpu_type: a100}]\n", "quotas.0.gpu_type", 3, "is of no use to a quota of cpus"),
+    (TENANT + "quotas: [{cpus: 1, site: ams}, {cpus: 2, site: ams}]\n", "quotas.1", 3, "leave one of the two out"),
+    (TENANT + "quotas: [{cpus: 1, borrow: some}]\n", "quotas.0.borrow", 3, "use an amount, or `all`"),
     (LINK + "pools: [cpu]\n", "pools", 5, "is no field here: use one of from, to"),
     (SITE.replace("pools: [", "pools: [cpu, "), "pools.0", 4, "'cpu' is no mapping: give it name, nodes"),
     (SITE.replace("file:///srv/ams", "gs://bucket"), "storage.url", 5, "gs:// is not supported: use file:// or sftp://"),
@@ -155,6 +160,13 @@ JOBS = [
     ({"tenant": None}, "tenant", "leave the field out"),
     ({"kind": "Job"}, "kind", "is no field here"),
     ({"after": "other"}, "after", "is no field here"),
+    ({"max_cost": 0}, "max_cost", "use at least 1e-09"),
+    ({"checkpoint": "10m"}, "checkpoint", "add `preemptible: true`"),
+    ({"sites": {"spill_after": "10m"}}, "sites.spill_after", "name the sites to wait for"),
+    ({"sites": {"prefer": ["ams", "fra", "ams"]}}, "sites.prefer.2", "ams is named twice"),
+    ({"sites": {"prefer": ["ams"], "exclude": ["ams"]}}, "sites.prefer.0", "ams is excluded too"),
+    ({"sites": {"affinity": "Pipe Line"}}, "sites.affinity", "a-z, 0-9 and '-'"),
+    ({"sites": {"spread": {"word": "replicas", "per_site": 0}}}, "sites.spread.per_site", "use at least 1"),
 ]
 """What is changed in a good job, the field that is told, and some of the cure."""
 

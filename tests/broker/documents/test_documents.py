@@ -26,7 +26,7 @@ from broker.documents import (
 from broker.documents.fields import seconds_of
 from broker.errors import Fault, Invalid
 from broker.jobs.model import Ending, GpuRequest, Weights
-from broker.records import Tenant
+from broker.records import Quota, Tenant
 from tests.broker.documents.examples import JOB, SITE
 from topology.dataset import DatasetId, Replica
 
@@ -157,13 +157,27 @@ def test_what_is_shown_can_be_put_again(model):
     assert to(parse_json(model, json.dumps(shown).encode())) == value
 
 
+def test_quotas_are_shown_as_they_were_declared():
+    quotas = [
+        {"cpus": 400.0, "borrow": 0.0},
+        {"site": "ams", "gpu_type": "a100", "gpus": 8, "borrow": 8.0},
+        {"memory_gib": 2.5, "borrow": "all"},
+    ]
+    tenant = tenant_of(parse_json(TenantBody, json.dumps({"name": "vision", "quotas": quotas}).encode()))
+    assert tenant.quotas == (Quota("cpus", 400.0), Quota("gpus", 8.0, "ams", "a100", 8.0), Quota("memory_gib", 2.5, borrow=None))
+    assert body_of(tenant)["quotas"] == quotas
+
+
+BOUNDED = b"""{"name": "count", "command": ["true"], "max_cost": 2.5, "preemptible": true, "checkpoint": "10m", "sites":
+  {"prefer": ["ams", "fra"], "spill_after": "5m", "affinity": "a", "spread": {"word": "b", "per_site": 2}}}"""
 SPARK = b"""{"name": "count", "image": "tools:1", "resources": {"memory_gib": 1},
   "spark": {"file": "a.jar", "main_class": "org.Count", "arguments": ["1"], "conf": {"a": "b"}}}"""
 
 
 def test_a_job_that_is_shown_can_be_handed_in_again():
     (document,) = parse_documents((CONFIGS / "job.example.yaml").read_text(), default_kind="Job")
-    for body in (document.body, parse_json(JobBody, b'{"name": "hello", "script": "echo hello"}'), parse_json(JobBody, SPARK)):
+    texts = (b'{"name": "hello", "script": "echo hello"}', SPARK, BOUNDED)
+    for body in (document.body, *(parse_json(JobBody, text) for text in texts)):
         name, spec = job_of(body, pinned)
         assert job_of(parse_json(JobBody, json.dumps(body_of(spec, name=name)).encode()), pinned) == (name, spec)
 

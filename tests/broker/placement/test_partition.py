@@ -20,9 +20,10 @@ from broker.placement.merging import plan_in_parts
 from broker.placement.partition import Division, divide
 from broker.placement.shares import Links, Shares
 from broker.placement.sketch import in_whole
-from broker.placement.view import Passed, Plan, PlanInput, TenantView
+from broker.placement.view import Attempts, Passed, Plan, PlanInput, SiteView, TenantView
+from broker.records import Quota
 from tests.broker.placement.drawn import rooms_after, shapes, worlds
-from tests.broker.placement.worlds import a_link, a_shape, a_view, a_world, running, waiting
+from tests.broker.placement.worlds import NOW, a_link, a_shape, a_view, a_world, running, waiting
 from topology.resources import Resources
 
 counts = st.integers(1, 4)
@@ -236,12 +237,36 @@ def test_whole_numbers_add_up_and_nothing_goes_where_nothing_is():
 @pytest.mark.parametrize(
     ("kind", "known"),
     [
-        (Plan, ("placements", "bookings", "passed", "is_cut", "faults")),
+        (Plan, ("placements", "bookings", "passed", "evictions", "is_cut", "faults")),
         (PlanInput, ("now", "topology", "sites", "classes", "bookings", "tenants", "most")),
-        (TenantView, ("name", "parent", "weight", "holds", "past")),
+        (TenantView, ("name", "parent", "weight", "holds", "past", "holds_at", "quotas")),
         (Passed, ("reason", "help", "site", "pool")),
     ],
 )
 def test_each_field_of_a_plan_and_its_input_is_divided_and_merged_on_purpose(kind, known):
     """A new field is to be thought of in `partition.py` and `merging.py`, and then named here."""
     assert tuple(field.name for field in fields(kind)) == known
+
+
+def test_a_quota_of_all_sites_together_is_kept_though_there_are_parts():
+    tenants = (TenantView("a", quotas=(Quota("cpus", 3.0),)),)
+    queue = [waiting(a_shape(tenant="a"), 10)]
+    made = in_parts(a_world(a_view("ams"), a_view("osl"), classes=queue, tenants=tenants), 2)
+    assert sum(placed(made).values()) == 3
+
+
+def test_a_quota_of_each_site_is_kept_part_by_part():
+    tenants = (TenantView("a", quotas=(Quota("cpus", 3.0, "ams"), Quota("cpus", 2.0, "osl"))),)
+    queue = [waiting(a_shape(tenant="a"), 10)]
+    made = in_parts(a_world(a_view("ams"), a_view("osl"), classes=queue, tenants=tenants), 2)
+    assert sum(placed(made).values()) == 5
+
+
+def test_what_gives_way_in_a_part_gives_way_in_the_whole():
+    def full(name: str) -> SiteView:
+        names = tuple(f"{name}-{number}" for number in range(8))
+        group = Attempts("b", 50, "cpu", Resources(1.0), 1, names, (NOW - 60.0,) * 8)
+        return replace(a_view(name, held=(running(1, until=10, count=8),)), preemptible=(group,))
+
+    made = in_parts(a_world(full("ams"), full("osl"), classes=[waiting(a_shape(), 4)]), 2)
+    assert len({eviction.job for eviction in made.evictions}) == len(made.evictions) == 4

@@ -40,6 +40,8 @@ def a_shape(
     needs: tuple[str, ...] = (),
     tenant: str = "default",
     deadline_s: float | None = None,
+    max_cost: float | None = None,
+    preemptible: bool = False,
     **rules: Any,
 ) -> Shape:
     return Shape(
@@ -55,6 +57,8 @@ def a_shape(
         refused_by=refused_by,
         needs=needs,
         deadline_s=deadline_s,
+        max_cost=max_cost,
+        preemptible=preemptible,
     )
 
 

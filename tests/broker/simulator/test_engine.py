@@ -179,3 +179,13 @@ def test_data_that_only_a_lost_site_has_comes_once_it_is_back():
     scenario = a_scenario([a_site("ams"), a_site("fra")], jobs, {"corpus": "ams"}, [a_link("ams", "fra")], [lost])
     for policy in ("least-loaded", "ours"):
         assert ran(scenario, named(policy))["one"].started_at == pytest.approx(3 * HOUR, abs=20)
+
+
+def test_samples_are_even_while_jobs_come_and_rarer_while_the_last_run_on():
+    # one a minute for 24000 s; the last job then runs for 1000 h, which would be 60000 more
+    jobs = [a_job("first", run_hours=1), a_job("last", at=24_000.0, run_hours=1000)]
+    samples = simulate(a_scenario([a_site("ams")], jobs), Ours()).samples
+    times = [sample.at for sample in samples]
+    assert times[:401] == [60.0 * number for number in range(401)]
+    assert times[-1] > 3_600_000
+    assert len(samples) < 600

@@ -6,9 +6,10 @@ from broker.simulator.compositions import compose
 from broker.simulator.engine import simulate
 from broker.simulator.figures import figures_of, jain, mean_of, percentile, plain, spread_of
 from broker.simulator.outcome import Outcome, Ran, Sample
+from broker.simulator.page import as_html
 from broker.simulator.policies import Ours
-from broker.simulator.report import as_html, as_json, rows
-from broker.simulator.sweep import Run, Setting, sweep
+from broker.simulator.report import HEADS, as_json, rows
+from broker.simulator.sweep import Run, Setting, bounded, sweep
 
 HOUR = 3600.0
 
@@ -56,19 +57,28 @@ def results():
     return list(sweep([Run(setting, seed, policy) for seed in (1, 2) for policy in ("ours", "race")]))
 
 
-def test_rows_and_json_tell_each_policy(results):
-    assert [row[0] for row in rows(results)] == ["ours", "race"]
-    told = as_json(results)
+@pytest.fixture(scope="module")
+def bounds():
+    return {seed: bounded((Setting("generated", jobs=60), seed)) for seed in (1, 2)}
+
+
+def test_rows_and_json_tell_each_policy_and_the_bound(results, bounds):
+    table = [dict(zip(HEADS, row, strict=True)) for row in rows(results, bounds)]
+    assert [row["policy"] for row in table] == ["ours", "race", "lower bound"]
+    assert table[0]["above bound"] == f"{table[0]['weighed'] / table[2]['weighed'] - 1:.1%}"
+    told = as_json(results, bounds)
+    assert told["bounds"] == {str(seed): bounds[seed].mean_weighed for seed in (1, 2)}
     assert set(told["policies"]["ours"]["seeds"]) == {"1", "2"}
     assert told["policies"]["ours"]["mean"].keys() == plain(figures_of(results[0].outcome)).keys()
     assert len(told["notes"]) == 2
 
 
-def test_the_page_has_a_table_and_plots(results):
-    page = as_html(results)
-    assert page.count("<svg") == 9
-    assert "<td>ours</td>" in page
-    assert page == as_html(results)
+def test_the_page_has_a_table_and_plots(results, bounds):
+    page = as_html(results, bounds)
+    assert page.count("<svg") == 12
+    for words in ("Simulation", ">ours<", ">lower bound<", "Completion ", "generated: 300 kinds", "mean of 2 seeds"):
+        assert words in page
+    assert page == as_html(results, bounds)
 
 
 def test_processes_come_to_the_same(results):

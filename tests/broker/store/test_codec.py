@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.clock import SystemClock
-from broker.jobs.model import Ask, Attempt, End, Ending, JobSpec, JobState, Phase, Wish
+from broker.jobs.model import Ask, Attempt, End, Ending, JobSpec, JobState, Phase, SiteRules, Wish
 from broker.records import SiteStatus, Tenant
 from broker.store import keys as kinds
 from broker.store.base import Put, Record
@@ -15,7 +15,7 @@ from broker.store.keys import Keys
 from broker.store.ledger import Ledger, Save
 from broker.store.memory import MemoryServer, MemoryStore
 from broker.store.mirror import Mirror
-from topology.dataset import DatasetId
+from topology.dataset import Dataset, DatasetId
 from topology.resources import Resources
 from topology.room import Room
 
@@ -30,6 +30,24 @@ from topology.room import Room
 )
 def test_what_is_written_is_read_back(kind, value):
     assert read(kind, encode(value)) == (value, False)
+
+
+BOUNDED = replace(JobSpec("vision", ("true",)), max_cost=2.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "format_"),
+    [
+        (JobSpec("vision", ("true",)), 1),
+        (replace(JobSpec("vision"), workdir=DatasetId("vision", "code", "1")), 2),
+        (BOUNDED, 3),
+        (Wish("j1", "count", "vision", 1.0, "ana", spec=BOUNDED, labels={"a": "b"}), 3),
+        (replace(JobSpec("vision"), sites=SiteRules(affinity="a")), 3),
+        (Dataset(DatasetId("vision", "corpus", "1"), regions=("eu",)), 3),
+    ],
+)
+def test_a_record_is_written_in_the_oldest_format_that_says_it(value, format_):
+    assert json.loads(encode(value))["v"] == format_
 
 
 def rewritten(kind, raw, change):
@@ -100,7 +118,7 @@ async def test_a_write_keeps_what_the_mirror_has_and_what_it_is_yet_to_see(is_se
     assert json.loads(record.value) == {"v": 1, "name": "vision", "max_pending": 6, "colour": "blue"}
 
 
-@pytest.mark.parametrize("raw", [b"", b"null", b"[]", b"{", b'{"v":3,"name":"vision"}', b'{"name":"vision"}', b'{"v":1}'])
+@pytest.mark.parametrize("raw", [b"", b"null", b"[]", b"{", b'{"v":4,"name":"vision"}', b'{"name":"vision"}', b'{"v":1}'])
 def test_what_is_no_record_of_ours_is_unreadable(raw):
     with pytest.raises(Unreadable):
         decode(kinds.TENANTS, raw)
