@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,7 +16,9 @@ from broker.placement.filters import LASTING_RULES, Objection, gpu_types, pool_o
 from broker.placement.memory import Memory
 from broker.placement.order import Rank
 from broker.placement.quotas import over_quota
+from broker.placement.remedies import Remedy, remedies
 from broker.placement.staging import Staging
+from broker.placement.starts import UNKNOWN, Accuracy, Start, start
 from broker.placement.view import PlanInput, SiteView
 from broker.placement.words import amount, listed, mass, span, sum_of_money
 from broker.records import Booking
@@ -41,17 +44,26 @@ class Explanation:
     """Why a job goes where it goes, or nowhere. Verdicts come best first, objecting sites last.
 
     `site` is where it would start now; None when it waits, or no site takes it. `reason` then says what binds, and `help`
-    what would end it.
+    what would end it; `binding` names the one thing that binds most, `start` when it should start, and `remedies` what would help
+    most.
     """
 
     verdicts: tuple[Verdict, ...]
     site: str | None = None
     reason: str = ""
     help: tuple[str, ...] = ()
+    binding: str = ""
+    start: Start | None = None
+    remedies: tuple[Remedy, ...] = ()
 
 
-def why(shape: Shape, given: PlanInput, waited_hours: float = 0.0) -> Explanation:
-    """What every site says of a job of this shape, as if it were next in the queue."""
+def why(shape: Shape, given: PlanInput, waited_hours: float = 0.0, accuracy: Accuracy = UNKNOWN) -> Explanation:
+    """What every site says of a job of this shape, as if it were next in the queue; `accuracy` is how wrong run times were."""
+    explanation = _verdicts(shape, given, waited_hours, accuracy)
+    return explanation if explanation.site else replace(explanation, remedies=remedies(shape, given, waited_hours))
+
+
+def _verdicts(shape: Shape, given: PlanInput, waited_hours: float, accuracy: Accuracy) -> Explanation:
     board = Board(given, Memory())
     choices = board.choices(shape, waited_hours)
     found = _by_site(shape, choices, board, given.topology)
@@ -59,16 +71,26 @@ def why(shape: Shape, given: PlanInput, waited_hours: float = 0.0) -> Explanatio
     verdicts = (*(verdict for verdict, _ in found), *(_of_objections(site, said) for site, said in against.items()))
     if not found:
         passed = reasons.objected(against)
-        return Explanation(verdicts, None, passed.reason, passed.help)
+        return Explanation(verdicts, None, passed.reason, passed.help, _most_objecting(against))
     allowance, rank = board.allowance(choices), Rank.SPARE if shape.preemptible else Rank.FIRM
     if allowance is not None and not (allowance.jobs(rank)[np.isfinite(choices.weighed)] > 0).any():
         passed = over_quota(shape, allowance, choices.weighed, rank)
-        return Explanation(verdicts, None, passed.reason, passed.help)
+        return Explanation(verdicts, None, passed.reason, passed.help, "quota")
     best, option = found[0]
     if best.cost and best.cost.wait_hours:
-        passed = reasons.waits(board.waiting_at(choices, option), best.cost.wait_hours, "")
-        return Explanation(verdicts, None, passed.reason, passed.help)
+        at, wait_hours = board.waiting_at(choices, option), best.cost.wait_hours
+        passed = reasons.waits(at, wait_hours, "")
+        return Explanation(verdicts, None, passed.reason, passed.help, at.lack, start(wait_hours, accuracy))
     return Explanation(verdicts, best.site)
+
+
+def _most_objecting(against: Mapping[str, tuple[Objection, ...]]) -> str:
+    """The rule that leaves out the most sites."""
+    counts = Counter(kind for said in against.values() for kind in {objection.kind for objection in said})
+    if not counts:
+        return ""
+    kind, count = counts.most_common(1)[0]
+    return f"{kind}: rules out {count} of {len(against)} {'site' if len(against) == 1 else 'sites'}"
 
 
 def _by_site(shape: Shape, choices: Choices, board: Board, topology: Topology) -> list[tuple[Verdict, int]]:
