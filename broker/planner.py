@@ -14,6 +14,7 @@ from broker.context import Context
 from broker.jobs.lifecycle import Cancelled, Event, GaveUp, Placed, Staged, fold
 from broker.jobs.model import BROKER, Ask, Phase, Shape, Stop
 from broker.members import Right
+from broker.placement.memory import Memory
 from broker.placement.standing import Standing, left_over, standing
 from broker.placement.view import Eviction, Passed, Placement, Plan, PlanInput
 from broker.placement.words import span
@@ -73,6 +74,7 @@ class Planner:
         self._runner = runner
         self.snapshots = Snapshots(context.world, Usage(context.world, context.settings.share_half_life_hours))
         self.run_times = RunTimes(context.world)
+        self.memory = Memory()
 
     async def run(self, right: Right) -> None:
         """Take turns for ever: on news, and at least every `plan_interval_s`. Raises Fenced when leadership is lost."""
@@ -95,12 +97,17 @@ class Planner:
             self.reasons, self._last, self._queue = {}, None, None
             self._context.world.signals.unsubscribe(news)
 
-    def standing(self, shape: Shape) -> Standing | None:
-        """Where a class stands in the queue that the last plan left; None in a process that does not lead, and before a plan."""
+    @property
+    def last(self) -> Plan:
+        """The last plan; an empty one in a process that does not lead, and before there is one."""
+        return self._last[1] if self._last else Plan()
+
+    def standing(self, shape: Shape, created: float | None = None) -> Standing | None:
+        """Where a class, and in it a job made then, stands in the queue that the last plan left; None where there is none."""
         if self._last is None:
             return None
         self._queue = self._queue or left_over(*self._last)
-        return standing(shape, self._queue)
+        return standing(shape, self._queue, created)
 
     async def turn(self, right: Right) -> bool:
         """End what was cancelled, place what can be, give up what has waited too long. Returns whether a limit cut the plan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from adapters.kinds import takes
@@ -26,6 +26,9 @@ MOST_KEPT = 10_000
 
 STOP_S = 30.0
 """An attempt that was asked to end is expected to take so long for it."""
+
+SOON_S = 60.0
+"""The least that a run is taken to last from now on."""
 
 HOLDING = (Phase.STAGING, Phase.PLACED, Phase.QUEUED, Phase.RUNNING)
 """Phases in which an attempt takes room at its site; while it is collected its processes are over."""
@@ -60,6 +63,8 @@ class _Known:
     end: float
     kind: _Kind | None = None
     began: float = math.inf
+    run_s: float = 0.0
+    """How long it is expected to run, start to end; 0 where it was asked to end."""
 
 
 @dataclass(slots=True)
@@ -91,6 +96,15 @@ class Snapshots:
         sites = self.sites()
         tenants = self.usage.quotas(self._holds)
         return PlanInput(now, self.topology(shape.inputs), sites, (), self.bookings(), tenants)
+
+    def paced(self, view: SiteView, pace: float, now: float) -> SiteView:
+        """A site as it would be seen if each run took `pace` times as long as is expected of it, and nothing were overdue."""
+        ends: dict[tuple[str, Resources, int], list[float]] = {}
+        for item in (self._item(job) for job in self.world.at(view.site.name, *HOLDING)):
+            size, end = item.size, max(item.end + (pace - 1) * item.run_s, now + SOON_S)
+            ends.setdefault((size.pool, size.task, size.tasks), []).append(end)
+        held = [Held(*size, tuple(of_size)) for size, of_size in ends.items()]
+        return replace(view, held=(*held, *self._unresolved(view.site.name)))
 
     def topology(self, inputs: Iterable[DatasetId]) -> Topology:
         """Sites and links, with the replicas of `inputs` only: placement asks for no others, and there may be very many.
@@ -169,11 +183,13 @@ def _known(job: Job, size: _Size) -> _Known:
     """An attempt that was asked to end will have ended a little later; where it was to end sooner, then."""
     end, spec, attempt = expected_end(job.state), job.spec, job.state.attempt
     asked = job.wish.cancel or (job.wish.stop.ask if job.wish.stop and job.wish.stop.attempt == attempt.number else None)
+    run_s = attempt.decision.cost.run_hours * 3600
     if asked is None and not spec.preemptible:
-        return _Known(job, size, end)
+        return _Known(job, size, end, run_s=run_s)
     end = end if asked is None else min(end, asked.at + STOP_S)
     began = attempt.started_at if attempt.started_at is not None else math.inf
-    return _Known(job, size, end, _Kind(size, spec.priority, spec.checkpoint_s, asked is not None), began)
+    kind = _Kind(size, spec.priority, spec.checkpoint_s, asked is not None)
+    return _Known(job, size, end, kind, began, run_s if asked is None else 0.0)
 
 
 def _apart(there: Iterable[_Known]) -> list[tuple[_Kind, Attempts]]:

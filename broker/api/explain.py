@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -14,7 +15,8 @@ from broker.jobs.model import Phase, Shape, shape_of
 from broker.placement.explain import Explanation, of_attempt, why
 from broker.placement.remedies import Remedy
 from broker.placement.standing import Standing
-from broker.placement.starts import Start
+from broker.placement.starts import Start, release_hours, start
+from broker.placement.view import Plan, PlanInput
 from broker.world import Job, World
 from topology.site import Price
 
@@ -36,11 +38,9 @@ async def explain_job(request: web.Request) -> web.Response:
     about = {"job": job.id, "name": job.wish.name, "phase": state.phase, "attempts": attempts}
     if state.phase is not Phase.PENDING:
         site = state.attempt.site if state.attempts else None
-        told: Shown = explanation_view(Explanation((), site, state.reason), None)
+        told: Shown = explanation_view(Told(Explanation((), site, state.reason)))
         return answer({**about, **told})
-    waited_hours = (services.context.clock.now() - job.wish.created_at) / HOUR_S
-    shape = shape_of(job.spec, state)
-    told = explanation_view(explained(services, shape, waited_hours), services.planner.standing(shape))
+    told = explanation_view(told_of(services, shape_of(job.spec, state), job.wish.created_at))
     if kept := kept_back(services.context.world, job):
         told["reason"], told["help"] = kept[0], [kept[1]]
     elif state.not_before and state.not_before > services.context.clock.now():
@@ -60,21 +60,56 @@ def _currency(services: Services, site: str) -> str:
     return (known.price if known else Price()).currency
 
 
-def explained(services: Services, shape: Shape, waited_hours: float = 0.0) -> Explanation:
+@dataclass(frozen=True, slots=True)
+class Told:
+    """All that is told of a shape: what every site says, where it stands in the queue, and when it should start if it waits."""
+
+    explanation: Explanation
+    standing: Standing | None = None
+    start: Start | None = None
+
+
+def explained(services: Services, shape: Shape) -> Explanation:
     """What every site says of a shape now."""
-    given = services.planner.snapshots.why(shape, services.context.clock.now())
-    return why(shape, given, waited_hours, services.planner.run_times.accuracy)
+    planner = services.planner
+    given = planner.snapshots.why(shape, services.context.clock.now())
+    return why(shape, given, 0.0, planner.last, planner.memory)
 
 
-def explanation_view(explanation: Explanation, standing: Standing | None) -> Shown:
-    """Verdicts come best first, objecting sites last. `standing`, `start` and `remedies` each have a `text` for people."""
+def told_of(services: Services, shape: Shape, created_at: float | None = None) -> Told:
+    """All about a shape; of a job made then (epoch seconds), or of one that would be made now."""
+    planner, now = services.planner, services.context.clock.now()
+    standing = planner.standing(shape, created_at)
+    is_next = standing is not None and not standing.is_planned and not standing.ahead
+    given = planner.snapshots.why(shape, now)
+    waited_hours = (now - created_at) / HOUR_S if created_at is not None else 0.0
+    explanation = why(shape, given, waited_hours, Plan() if is_next else planner.last, planner.memory)
+    before = standing.before if standing else 0
+    return Told(explanation, standing, _start(services, shape, explanation, given, before))
+
+
+def _start(services: Services, shape: Shape, explanation: Explanation, given: PlanInput, before: int) -> Start | None:
+    planner, wait, at = services.planner, explanation.wait, explanation.waits_for
+    if wait is None or at is None:
+        return None
+    accuracy, (site, pool) = planner.run_times.accuracy, at
+    (view,) = (view for view in given.sites if view.site.name == site)
+    paced = (planner.snapshots.paced(view, pace, given.now) for pace in (accuracy.fast, accuracy.slow))
+    soon, late = (release_hours(shape, pool, given, each) for each in paced)
+    return start(wait, before, (soon, late), accuracy, is_last=shape not in planner.last.passed)
+
+
+def explanation_view(told: Told) -> Shown:
+    """Verdicts come best first, objecting sites last. `binding`, `standing`, `start` and `remedies` each have a `text` for
+    people."""
+    explanation, binding = told.explanation, told.explanation.binding
     return {
         "site": explanation.site,
         "reason": explanation.reason,
         "help": list(explanation.help),
-        "binding": explanation.binding,
-        "standing": _standing_view(standing) if standing else None,
-        "start": _start_view(explanation.start) if explanation.start else None,
+        "binding": {"what": binding.what, "text": binding.text} if binding else None,
+        "standing": _standing_view(told.standing) if told.standing else None,
+        "start": _start_view(told.start) if told.start else None,
         "remedies": [_remedy_view(each) for each in explanation.remedies],
         "verdicts": [
             {
@@ -91,27 +126,32 @@ def explanation_view(explanation: Explanation, standing: Standing | None) -> Sho
 
 
 def _standing_view(standing: Standing) -> Shown:
-    ahead = [{"tenant": tenant, "jobs": jobs} for tenant, jobs in standing.by_tenant]
+    ahead = [{"tenant": each.tenant, "jobs": each.jobs, "share": each.share} for each in standing.by_tenant]
     return {
         "tenant": standing.tenant,
-        "share_by_weight": standing.share,
+        "share": standing.share,
+        "weight": standing.weight,
+        "parent": standing.parent or None,
         "place": standing.place,
-        "tenants": standing.tenants,
+        "siblings": standing.siblings,
         "jobs_ahead": standing.ahead,
-        "has_more_ahead": standing.is_more,
+        "has_more_ahead": standing.has_more,
         "ahead": ahead,
+        "of_own_class": standing.before,
+        "is_planned": standing.is_planned,
         "text": standing.text,
     }
 
 
-def _start_view(start: Start) -> Shown:
-    accuracy = start.accuracy
+def _start_view(told: Start) -> Shown:
+    accuracy = told.accuracy
     return {
-        "earliest_hours": start.earliest_hours,
-        "latest_hours": start.latest_hours,
+        "earliest_hours": told.earliest_hours,
+        "expected_hours": told.expected_hours,
+        "latest_hours": told.latest_hours,
         "runs_known": accuracy.runs,
         "run_time_factors": [accuracy.low, accuracy.high],
-        "text": start.text,
+        "text": told.text,
     }
 
 

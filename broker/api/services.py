@@ -18,8 +18,9 @@ from broker.context import Context
 from broker.feed import Feed
 from broker.jobs.model import Shape
 from broker.members import Members
+from broker.placement.memory import Memory
 from broker.placement.standing import Standing
-from broker.placement.view import Passed
+from broker.placement.view import Passed, Plan
 from broker.snapshot import Snapshots
 from broker.store.base import Store
 from broker.store.vitals import Vitals
@@ -35,9 +36,15 @@ class Planning(Protocol):
     reasons: Mapping[Shape, Passed]
     snapshots: Snapshots
     run_times: RunTimes
+    memory: Memory
+    """Of explanations: kept from one to the next."""
 
-    def standing(self, shape: Shape) -> Standing | None:
-        """Where a class stands in the queue; None in a process that does not lead."""
+    @property
+    def last(self) -> Plan:
+        """The last plan; an empty one in a process that does not lead."""
+
+    def standing(self, shape: Shape, created: float | None = None) -> Standing | None:
+        """Where a class, and in it a job made then, stands in the queue; None in a process that does not lead."""
 
 
 class LiveSites(Protocol):

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from broker.api.auth import caller_of, with_tenant
 from broker.api.bodies import hash_of, raw_of
-from broker.api.explain import explained, explanation_view
+from broker.api.explain import explanation_view, told_of
 from broker.api.finding import newest_version
 from broker.api.jobs import shown
 from broker.api.services import SERVICES, Services, answer
@@ -73,7 +73,7 @@ async def plan_job(request: web.Request) -> web.Response:
     job = pinned(services.context.world, [check(JobBody, with_tenant(request, load_json(await raw_of(request))))])[0]
     shape = shape_of(job.spec, JobState(""))
     warnings = _warnings(services, [job.spec])
-    told = explanation_view(explained(services, shape), services.planner.standing(shape))
+    told = explanation_view(told_of(services, shape))
     return answer({"name": job.name, **told, "warnings": warnings})
 
 

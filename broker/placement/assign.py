@@ -24,7 +24,7 @@ from broker.placement.preempt import Preemption
 from broker.placement.quotas import Allowance, over_quota
 from broker.placement.reassign import reassigned
 from broker.placement.view import Passed, Plan, PlanInput, QueuedClass
-from broker.placement.waiting import Waits
+from broker.placement.waiting import Waits, together
 
 
 @dataclass(slots=True)
@@ -81,7 +81,8 @@ class _Greedy:
             else:
                 order.drop()
         board, evictions = self._board, tuple(self._preemption.evictions)
-        return Plan(tuple(board.placements), tuple(board.bookings), self._passed, evictions, is_cut)
+        awaited = board.awaited()
+        return Plan(tuple(board.placements), tuple(board.bookings), self._passed, evictions, is_cut, awaited=awaited)
 
     def _class(self, queued: QueuedClass) -> _Class:
         """A class with its choices as they are now."""
@@ -178,8 +179,11 @@ class _Greedy:
         board, options, best = self._board, choices.options, int(waits.options[0])
         board.pools.promise(int(options.rows[best]), int(options.places[best]))
         here_site = board.site(choices, here) if here >= 0 else ""
-        self._passed[choices.shape] = reasons.waits(board.waiting_at(choices, best), float(waits.hours[0]), here_site)
         some = np.flatnonzero(jobs)
         chosen = waits.options[some]
         share = board.pools.share(options.rows[chosen], options.places[chosen])
+        behind_hours = float(board.pools.backlog[options.places[best]])
+        each_hours = together(options.run_hours[chosen] * share)
+        at, hours = board.waiting_at(choices, best), float(waits.hours[0])
+        self._passed[choices.shape] = reasons.waits(at, hours, here_site, behind_hours, each_hours)
         np.add.at(board.pools.backlog, options.places[chosen], jobs[some] * options.run_hours[chosen] * share)

@@ -18,10 +18,11 @@ from broker.placement.quotas import Allowance, Quotas
 from broker.placement.readers import Readers
 from broker.placement.shares import Shares
 from broker.placement.staging import NOTHING_MISSING, Staging, Stagings
-from broker.placement.view import Placement, PlanInput
+from broker.placement.view import Awaited, Placement, PlanInput
 from broker.placement.waiting import Waits
 from broker.records import Booking
 from topology.dataset import DatasetId
+from topology.resources import Resources
 
 RUNNERS_UP = 3
 LOOKED_AT = 8
@@ -163,6 +164,33 @@ class Board:
             fit=self.pools.fit(int(options.rows[option]), place),
             free=self.pools.room(place).total,
         )
+
+    def awaited(self) -> tuple[Awaited, ...]:
+        """The pools that something waits for by now."""
+        pools, promises = self.pools, self.pools.promises
+        places = np.flatnonzero((pools.backlog > 0) | np.isfinite(promises.hours))
+        return tuple(
+            Awaited(
+                self._routes.sites[pools.sites[place]],
+                pools.pools[place].name,
+                float(pools.backlog[place]),
+                float(promises.hours[place]),
+                pools.amount(promises.spare[place]) if math.isfinite(promises.hours[place]) else Resources(),
+            )
+            for place in places
+        )
+
+    def stand_behind(self, awaited: Iterable[Awaited]) -> None:
+        """What is asked of next comes after all that waits for these pools; those that are not there any more do not count."""
+        pools, promises = self.pools, self.pools.promises
+        pairs = zip(pools.sites, pools.pools, strict=True)
+        places = {(self._routes.sites[site], pool.name): place for place, (site, pool) in enumerate(pairs)}
+        for each in awaited:
+            place = places.get((each.site, each.pool))
+            if place is not None:
+                pools.backlog[place] = each.backlog_hours
+                promises.hours[place], promises.spare[place] = each.promised_hours, pools.vector(each.spare)
+        pools.keep(promises)
 
     def take(self, choices: Choices, option: int, count: int) -> None:
         """That many jobs go there now. Raises ValueError for more than `room` said."""

@@ -11,15 +11,15 @@ import numpy as np
 
 from broker.jobs.model import Attempt, Choice, Cost, Shape
 from broker.placement import reasons
+from broker.placement.behind import before
 from broker.placement.board import Board, Choices
-from broker.placement.filters import LASTING_RULES, Objection, gpu_types, pool_objection, site_objections
+from broker.placement.filters import LASTING_RULES, Kind, Objection, gpu_types, pool_objection, site_objections
 from broker.placement.memory import Memory
 from broker.placement.order import Rank
 from broker.placement.quotas import over_quota
 from broker.placement.remedies import Remedy, remedies
 from broker.placement.staging import Staging
-from broker.placement.starts import UNKNOWN, Accuracy, Start, start
-from broker.placement.view import PlanInput, SiteView
+from broker.placement.view import Binding, Plan, PlanInput, SiteView, Wait
 from broker.placement.words import amount, listed, mass, span, sum_of_money
 from broker.records import Booking
 from topology.graph import Topology
@@ -44,53 +44,77 @@ class Explanation:
     """Why a job goes where it goes, or nowhere. Verdicts come best first, objecting sites last.
 
     `site` is where it would start now; None when it waits, or no site takes it. `reason` then says what binds, and `help`
-    what would end it; `binding` names the one thing that binds most, `start` when it should start, and `remedies` what would help
-    most.
+    what would end it; `binding` names the one thing that binds most, `waits_for` the site and pool it waits for, if it does, with
+    `wait` how long, and `remedies` what would help most.
     """
 
     verdicts: tuple[Verdict, ...]
     site: str | None = None
     reason: str = ""
     help: tuple[str, ...] = ()
-    binding: str = ""
-    start: Start | None = None
+    binding: Binding | None = None
+    waits_for: tuple[str, str] | None = None
+    wait: Wait | None = None
     remedies: tuple[Remedy, ...] = ()
 
 
-def why(shape: Shape, given: PlanInput, waited_hours: float = 0.0, accuracy: Accuracy = UNKNOWN) -> Explanation:
-    """What every site says of a job of this shape, as if it were next in the queue; `accuracy` is how wrong run times were."""
-    explanation = _verdicts(shape, given, waited_hours, accuracy)
-    return explanation if explanation.site else replace(explanation, remedies=remedies(shape, given, waited_hours))
+NOTHING_PLANNED = Plan()
 
 
-def _verdicts(shape: Shape, given: PlanInput, waited_hours: float, accuracy: Accuracy) -> Explanation:
-    board = Board(given, Memory())
+def why(
+    shape: Shape,
+    given: PlanInput,
+    waited_hours: float = 0.0,
+    last: Plan = NOTHING_PLANNED,
+    memory: Memory | None = None,
+) -> Explanation:
+    """What every site says of a job of this shape: behind what the last plan left waiting before it, or as if it were next where
+    that is not given."""
+    memory = memory or Memory()
+    explanation = _verdicts(shape, given, waited_hours, last, memory)
+    if explanation.site:
+        return explanation
+    return replace(explanation, remedies=remedies(shape, given, waited_hours, before(shape, last), memory))
+
+
+def _verdicts(shape: Shape, given: PlanInput, waited_hours: float, last: Plan, memory: Memory) -> Explanation:
+    board = Board(given, memory)
+    board.stand_behind(before(shape, last))
     choices = board.choices(shape, waited_hours)
     found = _by_site(shape, choices, board, given.topology)
     against = board.objections(choices)
     verdicts = (*(verdict for verdict, _ in found), *(_of_objections(site, said) for site, said in against.items()))
     if not found:
         passed = reasons.objected(against)
-        return Explanation(verdicts, None, passed.reason, passed.help, _most_objecting(against))
+        return Explanation(verdicts, None, passed.reason, passed.help, _ruling_out(against))
     allowance, rank = board.allowance(choices), Rank.SPARE if shape.preemptible else Rank.FIRM
     if allowance is not None and not (allowance.jobs(rank)[np.isfinite(choices.weighed)] > 0).any():
         passed = over_quota(shape, allowance, choices.weighed, rank)
-        return Explanation(verdicts, None, passed.reason, passed.help, "quota")
+        return Explanation(verdicts, None, passed.reason, passed.help, Binding(Kind.QUOTA, passed.reason))
     best, option = found[0]
-    if best.cost and best.cost.wait_hours:
-        at, wait_hours = board.waiting_at(choices, option), best.cost.wait_hours
-        passed = reasons.waits(at, wait_hours, "")
-        return Explanation(verdicts, None, passed.reason, passed.help, at.lack, start(wait_hours, accuracy))
-    return Explanation(verdicts, best.site)
+    if not best.cost or not best.cost.wait_hours:
+        return Explanation(verdicts, best.site)
+    planned = last.passed.get(shape)
+    if planned is None or planned.wait is None:
+        behind_hours = float(board.pools.backlog[choices.options.places[option]])
+        planned = reasons.waits(board.waiting_at(choices, option), best.cost.wait_hours, "", behind_hours)
+    binding = planned.wait.binding if planned.wait else None
+    at = (planned.site, planned.pool)
+    return Explanation(verdicts, None, planned.reason, planned.help, binding, at, planned.wait)
 
 
-def _most_objecting(against: Mapping[str, tuple[Objection, ...]]) -> str:
-    """The rule that leaves out the most sites."""
-    counts = Counter(kind for said in against.values() for kind in {objection.kind for objection in said})
+def _ruling_out(against: Mapping[str, tuple[Objection, ...]]) -> Binding | None:
+    """The rule that leaves out the most sites, and of which sites it is the only one; None where there are no sites. Of several
+    the one without which the most are left."""
+    kinds = {site: {objection.kind for objection in said} for site, said in against.items()}
+    alone = {kind: [site for site, said in kinds.items() if said == {kind}] for said in kinds.values() for kind in said}
+    counts = Counter(kind for said in kinds.values() for kind in said)
     if not counts:
-        return ""
-    kind, count = counts.most_common(1)[0]
-    return f"{kind}: rules out {count} of {len(against)} {'site' if len(against) == 1 else 'sites'}"
+        return None
+    kind = max(counts, key=lambda kind: (counts[kind], len(alone[kind])))
+    left = listed(alone[kind], reasons.MOST_TOLD, ", ") or "no site"
+    sites = "site" if len(against) == 1 else "sites"
+    return Binding(kind, f"{kind} rules out {counts[kind]} of {len(against)} {sites}; without it {left} could take it")
 
 
 def _by_site(shape: Shape, choices: Choices, board: Board, topology: Topology) -> list[tuple[Verdict, int]]:
@@ -99,7 +123,8 @@ def _by_site(shape: Shape, choices: Choices, board: Board, topology: Topology) -
     waits = board.waits(choices, room, math.inf)
     hours = np.zeros(len(room))
     hours[waits.options] = waits.hours
-    total = np.round(choices.weighed + shape.objective.hours * hours, 9)
+    total = choices.weighed.copy()
+    total[waits.options] = np.round(waits.totals, 9)
     found: dict[int, tuple[Verdict, int]] = {}
     for option in (int(option) for option in np.argsort(total, kind="stable") if np.isfinite(total[option])):
         site = int(choices.options.sites[option])

@@ -131,6 +131,11 @@ class ByFairShare:
         """Each tenant's dominant share, by weight, as things are now; of an inner one all below it count."""
         return {name: node.share for name, node in self._nodes.items()}
 
+    def rivals(self, tenant: str) -> tuple[str, ...]:
+        """Of a tenant and its siblings those below which something is queued, by whose turn is next as things are now."""
+        parent = self._nodes[tenant].parent or self._root
+        return tuple(node.name for node in sorted(filter(_wants, parent.children), key=_by_share))
+
     def _enter(self, name: str, known: dict[str, TenantView]) -> _Node:
         """A tenant's node below its parent's; below the root where that is unknown, or above itself."""
         found = self._nodes.get(name)
@@ -200,6 +205,10 @@ def _of_children(node: _Node) -> Amounts:
         return _sum(child.uses for child in node.children)
     least = min(child.share for child in wanting)
     return _sum(_scaled(child.uses, least / child.share if child.share else 0.0) for child in wanting)
+
+
+def _wants(node: _Node) -> bool:
+    return bool(node.classes) or any(_wants(child) for child in node.children)
 
 
 def _whole(given: PlanInput) -> Amounts:

@@ -85,6 +85,10 @@ class Judge:
         self._judged: dict[Shape, Options] = {}
         self._against: dict[Shape, dict[str, tuple[Objection, ...]]] = {}
 
+    def __len__(self) -> int:
+        """How many classes were judged."""
+        return len(self._judged)
+
     def options(self, shape: Shape) -> Options:
         """Where and how it may run."""
         found = self._judged.get(shape)

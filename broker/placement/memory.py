@@ -13,6 +13,8 @@ from topology.site import Site
 
 MOST_ROWS = 4096
 """Past so many needs all is forgotten."""
+MOST_CLASSES = 16_384
+"""Past so many classes that were judged, those are."""
 
 
 class Memory:
@@ -37,7 +39,7 @@ class Memory:
             judge = None
             self._sites = sites
         states = tuple((view.health, view.reason, view.is_lost, view.takes) for view in views)
-        if judge is None or states != self._states:
+        if judge is None or states != self._states or len(judge) > MOST_CLASSES:
             judge = self._judge = Judge(views, pools)
             self._states = states
         pools.begin(views, given.now)

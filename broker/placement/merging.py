@@ -66,6 +66,7 @@ def _joined(plans: Sequence[Plan], given: PlanInput) -> Plan:
         tuple(eviction for each in plans for eviction in each.evictions),
         any(each.is_cut for each in plans),
         tuple(fault for each in plans for fault in each.faults),
+        tuple(awaited for each in plans for awaited in each.awaited),
     )
 
 
@@ -110,7 +111,7 @@ def _again(given: PlanInput, first: Plan, openings: _Openings) -> PlanInput:
     return replace(
         given,
         sites=tuple(_view_after(view, at_site[view.site.name], awaited, given.now) for view in views),
-        tenants=tuple(_tenant_after(tenant, of_tenant[tenant.name]) for tenant in given.tenants),
+        tenants=tuple(tenant_after(tenant, of_tenant[tenant.name]) for tenant in given.tenants),
         bookings=(*given.bookings, *first.bookings),
         classes=tuple(chosen),
         most=given.most - sum(placed.values()),
@@ -130,7 +131,8 @@ def _view_after(view: SiteView, placements: Sequence[Placement], awaited: set[tu
     return replace(view, held=(*view.held, *held))
 
 
-def _tenant_after(tenant: TenantView, placements: Sequence[Placement]) -> TenantView:
+def tenant_after(tenant: TenantView, placements: Sequence[Placement]) -> TenantView:
+    """A tenant that holds what placements give it, too."""
     holds, holds_at = tenant.holds, dict(tenant.holds_at)
     for placement in placements:
         whole = _task(placement) * (placement.shape.tasks * placement.count)
@@ -159,6 +161,7 @@ def _fitting(given: PlanInput, first: Plan, second: Plan) -> Plan:
         bookings=tuple(booking for booking in second.bookings if booking in needed),
         passed={},
         evictions=(),
+        awaited=(),
     )
 
 

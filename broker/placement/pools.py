@@ -134,6 +134,11 @@ class Pools:
         have = dict(amount.gpus)
         return [amount.cpus, amount.memory_gib, *[have.get(kind, 0) for kind in self.kinds]]
 
+    def amount(self, vector: Floats) -> Resources:
+        """What a vector stands for."""
+        counts = {kind: int(count) for kind, count in zip(self.kinds, vector[2:], strict=True)}
+        return Resources.of(float(vector[0]), float(vector[1]), counts)
+
     @property
     def promises(self) -> Promises:
         """What is kept for those that wait."""
@@ -208,12 +213,15 @@ class Pools:
         as it has waited, so that nothing waits for ever on a guess."""
         if not rows.size:
             return np.zeros(0)
-        self._settle_releases()
-        release: Floats = self._release[rows, places]
-        hours = np.maximum((release - self.now) / 3600, SOONEST_HOURS)
-        guess = np.maximum(run_hours, waited_hours)
-        waits: Floats = np.where(np.isfinite(release), hours, guess) + self.backlog[places]
+        hours = self.release_hours(rows, places)
+        waits: Floats = np.where(np.isfinite(hours), hours, np.maximum(run_hours, waited_hours)) + self.backlog[places]
         return waits
+
+    def release_hours(self, rows: Places, places: Places) -> Floats:
+        """In how many hours our own attempts have given enough back, if nothing else waited; infinity: never."""
+        self._settle_releases()
+        hours: Floats = np.maximum((self._release[rows, places] - self.now) / 3600, SOONEST_HOURS)
+        return hours
 
     def share(self, rows: Places, places: Places) -> Floats:
         """The largest part of each pool, in any one resource, that a job takes: times its run time, how long the pool as a whole

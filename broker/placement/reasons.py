@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from broker.placement.filters import Kind, Objection
-from broker.placement.view import Passed
+from broker.placement.view import Binding, Passed, Wait
 from broker.placement.words import listed, span
 from topology.resources import Resources
 
 MOST_TOLD = 3
 """Sites named in a reason; the others are counted."""
+YIELDING_HOURS = 1 / 60
+"""For those that give way, to be over."""
 
 
 def objected(objections: Mapping[str, tuple[Objection, ...]]) -> Passed:
@@ -51,6 +53,23 @@ class Full:
         return f"{self.fit} of {self.tasks} tasks fit" if self.tasks > 1 else f"short of {self._short or self.task}"
 
     @property
+    def binding(self) -> Binding:
+        """The one thing that is short, the most by what is wanted of it."""
+        wanted, short = self.task * self.tasks, (self.task * self.tasks).shortfall(self.free)
+        if self.fit >= self.tasks:
+            return Binding("kept", f"the room of {self.site}/{self.pool} is kept for an earlier job")
+        if short == Resources():
+            whole = f"has {wanted} free, yet not together on its nodes"
+            return Binding("nodes", f"{self.site}/{self.pool} {whole}")
+        parts = [
+            ("cpus", short.cpus / (wanted.cpus or 1.0), Resources(short.cpus)),
+            ("memory", short.memory_gib / (wanted.memory_gib or 1.0), Resources(0.0, short.memory_gib)),
+            ("gpus", short.gpu_count / (wanted.gpu_count or 1), Resources(gpus=short.gpus)),
+        ]
+        what, _, lacking = max(parts, key=lambda part: part[1])
+        return Binding(what, f"{self.site}/{self.pool} is short of {lacking}")
+
+    @property
     def help(self) -> str:
         """What would let the job start there."""
         if self.fit >= self.tasks:
@@ -65,13 +84,18 @@ class Full:
         return str(short) if short != Resources() else ""
 
 
-def waits(at: Full, hours: float, here: str) -> Passed:
-    """It waits for room in a pool; `here` is a costlier site that has room now, if one has."""
+def waits(at: Full, hours: float, here: str, behind_hours: float = 0.0, each_hours: float = 0.0) -> Passed:
+    """It waits for room in a pool; `here` is a costlier site that has room now, if one has. The last two as in `Wait`."""
     besides = f"; {here} has room but would cost more" if here else ""
-    return Passed(f"waits for {at.site}/{at.pool}, about {span(hours)}: {at.lack}{besides}", (at.help,), at.site, at.pool)
+    reason = f"waits for {at.site}/{at.pool}, about {span(hours)}: {at.lack}{besides}"
+    is_turn = behind_hours > hours / 2
+    binding = Binding("turn", f"{span(behind_hours)} of work for {at.site}/{at.pool} is before it") if is_turn else at.binding
+    wait = Wait(hours, behind_hours, each_hours, binding, is_kept=at.fit >= at.tasks)
+    return Passed(reason, (at.help,), at.site, at.pool, wait)
 
 
 def gives_way(at: Full, evictions: int) -> Passed:
     """Others end so that it can start in a pool: `evictions` more than were asked to before."""
     who = f"{evictions} {'run gives' if evictions == 1 else 'runs give'} way to it" if evictions else "what ends there makes room"
-    return Passed(f"waits for {at.site}/{at.pool}, about a minute: {who}", (), at.site, at.pool)
+    wait = Wait(YIELDING_HOURS, 0.0, 0.0, Binding("yielding", who))
+    return Passed(f"waits for {at.site}/{at.pool}, about a minute: {who}", (), at.site, at.pool, wait)

@@ -1,27 +1,34 @@
-"""What change to a job, or to the federation, would let it start sooner: each is tried on a copy, by the same rules."""
+"""What change to a job, or to the federation, would let it start sooner: each is tried on a copy, by the same rules.
+
+A change is judged for this job alone: what waits before it keeps its place, and what others would make of the change is not
+followed. Where sites change, only those that do are looked at again, so that all trials together cost about as much as a few
+looks at the whole.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
-from broker.jobs.model import GpuRequest, Shape, TaskResources
-from broker.placement.board import Board
+from broker.jobs.model import Shape
+from broker.placement.board import Board, Choices
+from broker.placement.changes import Change, of_admission, of_data, of_job, of_nodes
+from broker.placement.filters import Kind
 from broker.placement.memory import Memory
-from broker.placement.view import PlanInput, SiteView
+from broker.placement.view import Awaited, PlanInput
 from broker.placement.words import span
-from broker.records import Health
-from topology.room import Room
-from topology.site import Admission
 
 MOST_TOLD = 3
 LEAST_GAIN = 1 / 60
 """Hours: what helps by less is not told."""
-MOST_SITES = 5
-"""Sites of which it is tried what would come of them."""
+SAFELY = 0.95
+"""The part of the time until a promised start that a run may take."""
+LEAST_RUN = 0.1
+"""The part of its run time that a shorter one has to be at the least to be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,89 +49,148 @@ class Remedy:
         return f"{self.change}: it would start {when} at {self.site}{sooner}"
 
 
-def remedies(shape: Shape, given: PlanInput, waited_hours: float) -> tuple[Remedy, ...]:
-    """The changes that help most, best first; none for a job that would start now."""
-    memory = Memory()
-    found = _best(shape, given, waited_hours, memory)
-    now = found[1] if found else math.inf
-    if now < LEAST_GAIN:
-        return ()
-    tried: list[Remedy] = []
-    for change, other in _other_shapes(shape):
-        tried += _tried(change, _best(other, given, waited_hours, memory), now)
-    for change, world in _other_worlds(shape, given, found[0] if found else ""):
-        tried += _tried(change, _best(shape, world, waited_hours, Memory()), now)
-    return tuple(sorted(tried, key=lambda remedy: (remedy.starts_in_hours, remedy.change))[:MOST_TOLD])
+@dataclass(frozen=True, slots=True)
+class _Best:
+    """The best option of a class: where, in how many hours it starts there, what it weighs with that, and how many of its tasks
+    would start now."""
+
+    site: str
+    pool: str
+    hours: float
+    weighed: float
+    fit: int
 
 
-def _tried(change: str, found: tuple[str, float] | None, before: float) -> Iterator[Remedy]:
-    if found is not None and before - found[1] > LEAST_GAIN:
-        yield Remedy(change, found[0], found[1], before - found[1])
+def remedies(
+    shape: Shape,
+    given: PlanInput,
+    waited_hours: float = 0.0,
+    awaited: tuple[Awaited, ...] = (),
+    memory: Memory | None = None,
+) -> tuple[Remedy, ...]:
+    """The changes that help most, best first, those of the job before equal ones, and at most one of a kind; none for a job that
+    would start now. `awaited` is what waits before it."""
+    found = (remedy for _, remedy in tried(shape, given, waited_hours, awaited, memory))
+    return tuple(sorted(found, key=_starts)[:MOST_TOLD])
 
 
-def _best(shape: Shape, given: PlanInput, waited_hours: float, memory: Memory) -> tuple[str, float] | None:
-    """Where a job of this shape would go, and in how many hours it would start; None where no site takes it."""
-    board = Board(given, memory)
-    choices = board.choices(shape, waited_hours)
+def tried(
+    shape: Shape,
+    given: PlanInput,
+    waited_hours: float = 0.0,
+    awaited: tuple[Awaited, ...] = (),
+    memory: Memory | None = None,
+) -> list[tuple[Change, Remedy]]:
+    """All that would help: of each kind of change the best, and what would come of it."""
+    trials = _Trials(replace(given, classes=()), waited_hours, awaited, memory or Memory())
+    choices = trials.board.choices(shape, waited_hours)
+    now = _best(trials.board, choices)
+    starts = now.hours if now else math.inf
+    if starts < LEAST_GAIN:
+        return []
+    best: dict[str, tuple[Change, Remedy]] = {}
+    for change in chain(of_job(shape, trials.kept_hours(choices)), trials.of_federation(choices, now)):
+        remedy = trials.judged(change, now)
+        if remedy is None or starts - remedy.starts_in_hours <= LEAST_GAIN:
+            continue
+        if change.kind not in best or _starts(remedy) < _starts(best[change.kind][1]):
+            best[change.kind] = (change, remedy)
+    return list(best.values())
+
+
+class _Trials:
+    """Judges changes from where a job stands."""
+
+    def __init__(self, given: PlanInput, waited_hours: float, awaited: tuple[Awaited, ...], memory: Memory) -> None:
+        self.board = Board(given, memory)
+        self.board.stand_behind(awaited)
+        self._given, self._waited_hours = given, waited_hours
+        self._awaited = {(each.site, each.pool): each for each in awaited}
+
+    def kept_hours(self, choices: Choices) -> float:
+        """The longest run time, on a pool of speed 1, of jobs that could start at once in room that is kept for a later start of
+        an earlier one; 0 where there is none."""
+        board, options = self.board, choices.options
+        staging_hours = choices.busy_hours - options.run_hours
+        has_room = board.pools.jobs(options.rows, options.places, staging_hours) >= 1
+        promised = board.pools.promises.hours[options.places]
+        speed = choices.shape.run_time_s / 3600 / options.run_hours
+        hours = np.where(has_room & np.isfinite(promised), SAFELY * (promised - staging_hours) * speed, 0.0)
+        longest, now = float(np.max(hours, initial=0.0)), choices.shape.run_time_s / 3600
+        return longest if LEAST_RUN * now < longest < now else 0.0
+
+    def of_federation(self, choices: Choices, now: _Best | None) -> Iterator[Change]:
+        """Changes to sites, links and data."""
+        shape, sites = choices.shape, self._given.sites
+        yield from of_admission(shape, self._given)
+        if now is not None:
+            (view,) = (view for view in sites if view.site.name == now.site)
+            yield from of_nodes(shape, view, now.pool, now.fit, is_behind=self._behind_hours(now.site, now.pool) > 0)
+        kinds = {site: {each.kind for each in said} for site, said in self.board.objections(choices).items()}
+        for view in (view for view in sites if kinds.get(view.site.name) == {Kind.POOL_SIZE}):
+            for pool in view.site.pools:
+                yield from of_nodes(shape, view, pool.name, None, is_behind=False)
+        if shape.inputs:
+            yield from of_data(shape, self._given, self._wanting(choices, kinds), kinds)
+
+    def judged(self, change: Change, now: _Best | None) -> Remedy | None:
+        """What would come of a change; None where the job would not run there, or would rather go where it goes anyway."""
+        if change.view is None:
+            found = _best(self.board, self.board.choices(change.shape, self._waited_hours))
+        else:
+            found = self._at_one(change, change.view.site.name)
+            if found and now and found.weighed > now.weighed:
+                return None
+        if found is None:
+            return None
+        return Remedy(change.text, found.site, found.hours, now.hours - found.hours if now else math.inf)
+
+    def _at_one(self, change: Change, site: str) -> _Best | None:
+        """The best at the one site that changes. In a pool that grows, what waits before the job is worked off so much faster;
+        it does not start before that."""
+        assert change.view is not None
+        world = replace(self._given, sites=(change.view,), topology=change.topology or self._given.topology)
+        board = Board(world, Memory())
+        if change.growth is None:
+            board.stand_behind(self._awaited.values())
+            return _best(board, board.choices(change.shape, self._waited_hours))
+        pool, factor = change.growth
+        board.stand_behind(each for at, each in self._awaited.items() if at != (site, pool))
+        found = _best(board, board.choices(change.shape, self._waited_hours))
+        if found is None or found.pool != pool:
+            return found
+        behind_hours = self._behind_hours(site, pool) / factor
+        later = max(behind_hours - found.hours, 0.0)
+        return replace(found, hours=found.hours + later, weighed=found.weighed + later * change.shape.objective.hours)
+
+    def _behind_hours(self, site: str, pool: str) -> float:
+        each = self._awaited.get((site, pool))
+        return each.backlog_hours if each else 0.0
+
+    def _wanting(self, choices: Choices, kinds: Mapping[str, set[Kind]]) -> list[str]:
+        """The sites that only lack inputs: those to which none can be brought, then those where bringing them takes long, the
+        cheapest without that first."""
+        barred = [site for site, said in kinds.items() if said <= {Kind.NO_SOURCE, Kind.LINK_BUSY}]
+        staging_hours = choices.busy_hours - choices.options.run_hours
+        slow = np.flatnonzero(np.isfinite(choices.weighed) & (staging_hours > LEAST_GAIN))
+        without = choices.weighed - choices.shape.objective.hours * staging_hours
+        by_cost = slow[np.argsort(without[slow], kind="stable")]
+        return list(dict.fromkeys((*barred, *(self.board.site(choices, int(option)) for option in by_cost))))
+
+
+def _best(board: Board, choices: Choices) -> _Best | None:
+    """None where no site takes it."""
     if not np.isfinite(choices.weighed).any():
         return None
     waits = board.waits(choices, board.room(choices), math.inf)
-    hours = np.zeros(len(choices.weighed))
-    hours[waits.options] = waits.hours
-    best = int((choices.weighed + shape.objective.hours * hours).argmin())
-    staging = choices.busy_hours[best] - choices.options.run_hours[best]
-    return board.site(choices, best), float(hours[best] + staging)
+    hours, total = np.zeros(len(choices.weighed)), choices.weighed.copy()
+    hours[waits.options], total[waits.options] = waits.hours, waits.totals
+    best = int(total.argmin())
+    options, place = choices.options, int(choices.options.places[best])
+    starts = float(hours[best] + choices.busy_hours[best] - options.run_hours[best])
+    fit = board.pools.fit(int(options.rows[best]), place)
+    return _Best(board.site(choices, best), board.pools.pools[place].name, starts, float(total[best]), fit)
 
 
-def _other_shapes(shape: Shape) -> Iterator[tuple[str, Shape]]:
-    rules, each = shape.sites, shape.resources
-    if rules.regions:
-        yield "any region", replace(shape, sites=replace(rules, regions=()))
-    if rules.names:
-        yield "any site", replace(shape, sites=replace(rules, names=()))
-    if rules.exclude:
-        yield f"without excluding {' and '.join(rules.exclude)}", replace(shape, sites=replace(rules, exclude=()))
-    if rules.fabric:
-        yield f"without fabric {rules.fabric}", replace(shape, sites=replace(rules, fabric=None))
-    if rules.file_system:
-        yield f"without file system {rules.file_system}", replace(shape, sites=replace(rules, file_system=None))
-    if each.gpus.types:
-        yield "GPUs of any type", _with_resources(shape, replace(each, gpus=GpuRequest(each.gpus.count)))
-    if each.gpus.count > 1:
-        half = replace(each.gpus, count=each.gpus.count // 2)
-        yield f"{half.count} GPUs a task", _with_resources(shape, replace(each, gpus=half))
-    if shape.tasks > 1:
-        yield f"{shape.tasks // 2} tasks", replace(shape, tasks=shape.tasks // 2)
-    if not each.gpus.count and each.cpus > 1:
-        yield f"{each.cpus / 2:g} cpus a task", _with_resources(shape, replace(each, cpus=each.cpus / 2))
-    yield f"a run time of {span(shape.run_time_s / 7200)}", replace(shape, run_time_s=shape.run_time_s / 2)
-
-
-def _with_resources(shape: Shape, resources: TaskResources) -> Shape:
-    return replace(shape, resources=resources)
-
-
-def _other_worlds(shape: Shape, given: PlanInput, waits_at: str) -> Iterator[tuple[str, PlanInput]]:
-    closed = [view for view in given.sites if view.site.admission is not Admission.OPEN]
-    down = [view for view in given.sites if view.is_lost or not view.health.takes_jobs]
-    for view in closed[:MOST_SITES]:
-        opened = replace(view, site=replace(view.site, admission=Admission.OPEN))
-        yield f"uncordon {view.site.name}", _with(given, opened)
-    for view in down[:MOST_SITES]:
-        up = replace(view, health=Health.UP, is_lost=False, rooms=view.rooms or {p.name: p.empty for p in view.site.pools})
-        yield f"{view.site.name} up again", _with(given, up)
-    for view in (view for view in given.sites if view.site.name == waits_at):
-        yield from (_with_node(given, view, pool.name) for pool in view.site.pools)
-
-
-def _with_node(given: PlanInput, view: SiteView, name: str) -> tuple[str, PlanInput]:
-    pools = tuple(replace(pool, nodes=pool.nodes + (pool.name == name)) for pool in view.site.pools)
-    (per_node,) = (pool.per_node for pool in view.site.pools if pool.name == name)
-    room = Room.of((*view.rooms.get(name, Room()).groups, (per_node, 1)))
-    more = replace(view, site=replace(view.site, pools=pools), rooms={**view.rooms, name: room})
-    return f"one more node in {view.site.name}/{name}", _with(given, more)
-
-
-def _with(given: PlanInput, changed: SiteView) -> PlanInput:
-    views: Iterable[SiteView] = (changed if view.site.name == changed.site.name else view for view in given.sites)
-    return replace(given, sites=tuple(views))
+def _starts(remedy: Remedy) -> float:
+    return remedy.starts_in_hours

@@ -1,78 +1,143 @@
-"""Where a class stands in the queue: its tenant's share beside the others', and whose jobs come before its own."""
+"""Where a class stands in the queue: its tenant's share beside its siblings', and whose jobs come before its own.
+
+The queue that a plan leaves is dealt out once more in the plan's order, as if there were room for all of it: who is ahead is who
+would have had a turn by then. So the jobs of one tenant are ahead only until it is another's turn by their shares.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, replace
 
 from broker.jobs.model import Shape
 from broker.placement.fair import ByFairShare
-from broker.placement.view import Plan, PlanInput, QueuedClass
+from broker.placement.merging import tenant_after
+from broker.placement.view import Placement, Plan, PlanInput, QueuedClass, TenantView
 
-MOST_TURNS = 2_000
-"""Of the order that are followed; who has more before it is told at least so many."""
+MOST_TURNS = 500
+"""Of the order that are followed; of who has more before it, it is told that there are more."""
 MOST_TOLD = 3
 """Tenants that are named."""
 
 
 @dataclass(frozen=True, slots=True)
+class Ahead:
+    """Jobs of one tenant that come before a class, and the tenant's dominant share (0 to 1)."""
+
+    tenant: str
+    jobs: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
-    """The tenant's dominant share (0 to 1, by what it holds and held of late, as `fair.py` counts it) divided by its weight; its
-    place among the tenants that want something, 1 for the next; and the jobs that have their turn before the first of the class,
-    in all and by tenant, most first. `is_more` says that there are more than were counted."""
+    """A tenant's dominant share (0 to 1, by what it holds and held of late, as `fair.py` counts it) and its weight; its place
+    among those below the same parent that want something, 1 for the next; and the jobs that have their turn before the class,
+    most first. `before` are those of the class itself that are older than the job asked about.
+
+    `has_more` says that more jobs are ahead than were counted. `is_planned` is False of a class that no plan has looked at yet:
+    it stands where it would be if its first job came now.
+    """
 
     tenant: str
     share: float
+    weight: float
+    parent: str
     place: int
-    tenants: int
+    siblings: int
     ahead: int
-    by_tenant: tuple[tuple[str, int], ...]
-    is_more: bool = False
+    by_tenant: tuple[Ahead, ...]
+    before: int = 0
+    has_more: bool = False
+    is_planned: bool = True
 
     @property
     def text(self) -> str:
         """For people."""
-        who = ", ".join(f"{count} of {name}" for name, count in self.by_tenant[:MOST_TOLD])
+        below = f" below {self.parent}" if self.parent else ""
+        turn = f": {_ordinal(self.place)} of {self.siblings}{below} whose turn is next" if self.siblings > 1 else ""
+        held = f"tenant {self.tenant} holds or held of late {_part(self.share)} of the federation (weight {self.weight:g}){turn}"
+        return f"{'' if self.is_planned else 'no plan has looked at it yet; '}{held}; {self._ahead_text}"
+
+    @property
+    def _ahead_text(self) -> str:
+        own = f"{self.before:,} of its own class {'is' if self.before == 1 else 'are'} older" if self.before else ""
+        if not self.ahead:
+            return own or "no job is ahead"
+        told = [f"{each.jobs:,} of {each.tenant} ({_part(each.share)})" for each in self.by_tenant[:MOST_TOLD]]
         others = len(self.by_tenant) - MOST_TOLD
-        who += f" and of {others} more tenants" if others > 0 else ""
-        jobs = "1 job is" if self.ahead == 1 else f"{self.ahead} jobs are"
-        ahead = f"{'more than ' if self.is_more else ''}{jobs} ahead: {who}" if self.ahead else "nobody's jobs are ahead"
-        turn = f"{_ordinal(self.place)} of {self.tenants} whose turn is next; " if self.tenants > 1 else ""
-        return f"tenant {self.tenant} has {self.share:.1%} of the federation by its weight: {turn}{ahead}"
+        told += [f"and of {others} more {'tenant' if others == 1 else 'tenants'}"] if others > 0 else []
+        lead = f"{'more than ' if self.has_more else ''}{_jobs(self.ahead)} ahead of its class: {', '.join(told)}"
+        return f"{lead}; {own}" if own else lead
 
 
 def left_over(given: PlanInput, made: Plan) -> PlanInput:
-    """The queue once a plan is written."""
+    """The queue once a plan is written, and what tenants hold then."""
     placed: Counter[Shape] = Counter()
+    of_tenant: dict[str, list[Placement]] = {}
     for placement in made.placements:
         placed[placement.shape] += placement.count
+        of_tenant.setdefault(placement.shape.tenant, []).append(placement)
     classes = (_without(queued, placed[queued.shape]) for queued in given.classes)
-    return replace(given, classes=tuple(queued for queued in classes if queued.created))
+    tenants = tuple(tenant_after(tenant, of_tenant.get(tenant.name, ())) for tenant in given.tenants)
+    return replace(given, classes=tuple(queued for queued in classes if queued.created), tenants=tenants)
 
 
-def standing(shape: Shape, queue: PlanInput) -> Standing:
-    """Where a class stands. One that is not in the queue stands as if its first job came now."""
-    if not any(queued.shape == shape for queued in queue.classes):
+def standing(shape: Shape, queue: PlanInput, created: float | None = None) -> Standing:
+    """Where a class stands, and in it a job made then (epoch seconds)."""
+    known = next((queued for queued in queue.classes if queued.shape == shape), None)
+    if known is None:
         queue = replace(queue, classes=(*queue.classes, QueuedClass(shape, (queue.now,), 1)))
     order = ByFairShare(queue)
-    shares = order.shares()
-    wanting = {queued.shape.tenant for queued in queue.classes}
-    ranked = sorted(wanting, key=lambda name: (shares[name], name))
+    shares, rivals = order.shares(), order.rivals(shape.tenant)
+    ahead, has_more = _ahead(shape, order)
+    weights = {tenant.name: tenant for tenant in queue.tenants}
+    tenant = weights.get(shape.tenant, TenantView(shape.tenant))
+    held = {name: shares[name] * (weights[name].weight if name in weights else 1.0) for name in (*ahead, shape.tenant)}
+    return Standing(
+        tenant=shape.tenant,
+        share=held[shape.tenant],
+        weight=tenant.weight,
+        parent=tenant.parent,
+        place=rivals.index(shape.tenant) + 1,
+        siblings=len(rivals),
+        ahead=ahead.total(),
+        by_tenant=tuple(Ahead(name, jobs, held[name]) for name, jobs in ahead.most_common()),
+        before=bisect_left(known.created, created) if known and created is not None else 0,
+        has_more=has_more,
+        is_planned=known is not None,
+    )
+
+
+def _ahead(shape: Shape, order: ByFairShare) -> tuple[Counter[str], bool]:
+    """The jobs that have a turn before the first of a class, by tenant, and whether there are more than were counted: past so
+    many turns, and of classes that are not shown whole."""
     ahead: Counter[str] = Counter()
-    turns = 0
-    while (turn := order.turn()) and turn[0].shape != shape and turns < MOST_TURNS:
+    seen: Counter[int] = Counter()
+    has_more = False
+    for _ in range(MOST_TURNS):
+        turn = order.turn()
+        if turn is None or turn[0].shape == shape:
+            return ahead, has_more
         queued, count = turn
         ahead[queued.shape.tenant] += count
+        seen[id(queued)] += count
+        has_more = has_more or len(queued.created) == seen[id(queued)] < queued.count
         order.took(count)
-        turns += 1
-    tenant = shape.tenant
-    place = ranked.index(tenant) + 1
-    is_more = turns == MOST_TURNS
-    return Standing(tenant, shares[tenant], place, len(ranked), ahead.total(), tuple(ahead.most_common()), is_more)
+    return ahead, True
 
 
 def _without(queued: QueuedClass, placed: int) -> QueuedClass:
     return replace(queued, created=queued.created[placed:], count=queued.count - placed) if placed else queued
+
+
+def _jobs(count: int) -> str:
+    return "1 job is" if count == 1 else f"{count:,} jobs are"
+
+
+def _part(share: float) -> str:
+    return f"{share:.1%}"
 
 
 def _ordinal(number: int) -> str:

@@ -1,11 +1,23 @@
-"""When a job that waits should start: a range, by how wrong expected run times were."""
+"""When a job that waits should start: a range, by how wrong expected run times were.
+
+The pool it waits for gives room back as what runs there ends. Reckoned twice more, with every run as short as one in ten was of
+late and as long as one in ten was, that gives the earliest and the latest start; what waits before the job takes as much less or
+more time. A single number would mislead: run times are guesses.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from broker.placement.words import span
+import numpy as np
+
+from broker.jobs.model import Shape
+from broker.placement.board import Board
+from broker.placement.memory import Memory
+from broker.placement.view import PlanInput, SiteView, Wait
+from broker.placement.words import spans
 
 LEAST_RUNS = 20
 """Fewer say nothing."""
@@ -22,6 +34,16 @@ class Accuracy:
     high: float = 2.0
 
     @property
+    def fast(self) -> float:
+        """The pace of runs that are short; what is expected is always within."""
+        return min(self.low, 1.0)
+
+    @property
+    def slow(self) -> float:
+        """The pace of those that are long."""
+        return max(self.high, 1.0)
+
+    @property
     def text(self) -> str:
         """For people."""
         if not self.runs:
@@ -34,16 +56,17 @@ UNKNOWN = Accuracy()
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """In so many hours at the earliest and the latest, if what runs there ends as such runs do."""
+    """In so many hours at the earliest, as things are reckoned, and at the latest."""
 
     earliest_hours: float
+    expected_hours: float
     latest_hours: float
     accuracy: Accuracy
 
     @property
     def text(self) -> str:
         """For people."""
-        return f"expected to start in {span(self.earliest_hours)} to {span(self.latest_hours)} ({self.accuracy.text})"
+        return f"expected to start in {spans(self.earliest_hours, self.latest_hours)} ({self.accuracy.text})"
 
 
 def accuracy_of(parts: Sequence[float]) -> Accuracy:
@@ -55,7 +78,29 @@ def accuracy_of(parts: Sequence[float]) -> Accuracy:
     return Accuracy(len(ordered), low, high)
 
 
-def start(wait_hours: float, accuracy: Accuracy) -> Start:
-    """Around the wait that is reckoned with. What is waited for are runs that end: their errors are taken to be alike, so that
-    the wait is as wrong as they are."""
-    return Start(wait_hours * min(accuracy.low, 1.0), wait_hours * max(accuracy.high, 1.0), accuracy)
+def start(wait: Wait, before: int, releases: tuple[float | None, float | None], accuracy: Accuracy, *, is_last: bool) -> Start:
+    """Of a job with `before` others of its class in front of it. `releases` say in how many hours the pool has given enough
+    back, with all runs there short and with all long (see `release_hours`); where there is no saying, the guess that was made is
+    scaled as they are. A job that is not queued yet may come before all that waits for the pool, or, as `is_last` says the
+    wait reckons with, behind it."""
+    expected = wait.hours + before * wait.each_hours
+    ahead = wait.behind_hours + before * wait.each_hours
+    release = wait.hours - wait.behind_hours
+    soon, late = (given if given is not None else release * pace for given, pace in zip(releases, _paces(accuracy), strict=True))
+    earliest = min(soon, release) + (0.0 if is_last else ahead * accuracy.fast)
+    return Start(earliest, expected, max(late, release) + ahead * accuracy.slow, accuracy)
+
+
+def release_hours(shape: Shape, pool: str, given: PlanInput, view: SiteView) -> float | None:
+    """In how many hours what runs at a site has given a pool enough back for a job of this shape, if nothing else waited for it;
+    None where that never suffices."""
+    board = Board(replace(given, sites=(view,), classes=()), Memory())
+    options = board.choices(shape, 0.0).options
+    here = [option for option, place in enumerate(options.places) if board.pools.pools[place].name == pool]
+    hours = board.pools.release_hours(options.rows[here], options.places[here])
+    least = float(np.min(hours, initial=math.inf))
+    return least if math.isfinite(least) else None
+
+
+def _paces(accuracy: Accuracy) -> tuple[float, float]:
+    return accuracy.fast, accuracy.slow

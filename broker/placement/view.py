@@ -126,14 +126,49 @@ class Eviction:
 
 
 @dataclass(frozen=True, slots=True)
+class Binding:
+    """What keeps a class from starting. `what` is `cpus`, `memory`, `gpus`, `nodes` (they are too broken up), `kept` (the room is
+    kept for an earlier job), `turn` (others are before it), `yielding` (others give way to it) or the kind of an objection."""
+
+    what: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """How long the next job of a class waits, all in hours: in all, the part of it for which the pool works on what waits before
+    the class, and how much longer each job of the class makes it for the one behind. `is_kept`: there is room, kept for an
+    earlier job."""
+
+    hours: float
+    behind_hours: float
+    each_hours: float
+    binding: Binding
+    is_kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Passed:
     """Why the rest of a class stays in the queue, and what would help. `site` and `pool` are where it waits for room, if it
-    does."""
+    does, and `wait` says how long."""
 
     reason: str
     help: tuple[str, ...] = ()
     site: str = ""
     pool: str = ""
+    wait: Wait | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """A pool that something waits for, as a plan leaves it: for how many hours the pool as a whole will work on that, in how many
+    the first of it starts (infinity: there is no saying), and what others may hold there beyond then."""
+
+    site: str
+    pool: str
+    backlog_hours: float
+    promised_hours: float
+    spare: Resources
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,3 +186,4 @@ class Plan:
     evictions: tuple[Eviction, ...] = ()
     is_cut: bool = False
     faults: tuple[str, ...] = ()
+    awaited: tuple[Awaited, ...] = ()

@@ -35,3 +35,9 @@ class Waits:
         last = max(last, 0)
         level = min(float(totals[last] + (jobs - filled[last]) / slopes[last]), cap)
         return np.maximum(level - totals, 0.0) * rates
+
+
+def together(hours_each: Floats) -> float:
+    """How much longer one more job makes the wait of the next where pools fill up alike: each of them takes so many hours for a
+    job. 0 for no pools."""
+    return float(1 / (1 / np.maximum(hours_each, LEAST_EACH)).sum()) if hours_each.size else 0.0

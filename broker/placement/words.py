@@ -12,6 +12,13 @@ def span(hours: float) -> str:
     return f"{hours * 3600:.0f} s"
 
 
+def spans(least: float, most: float) -> str:
+    """A range of times: `10 to 35 min`, `40 min to 2.0 h`; one where both read alike."""
+    low, high = span(least), span(most)
+    number, unit = low.split()
+    return high if low == high else f"{number if high.endswith(f' {unit}') else low} to {high}"
+
+
 def amount(gib: float) -> str:
     """An amount of bytes: `3600 GiB`, `1.5 GiB`, `20 MiB`."""
     if gib >= 100:

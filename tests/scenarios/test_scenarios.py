@@ -59,7 +59,7 @@ def class_of(given: dict[str, Any]) -> Any:
 
 
 def told(given: PlanInput, names: list[str]) -> str:
-    """The plan, then what every site says of each class as if it came first."""
+    """The plan, then what every site says of each class behind what the plan left before it, what binds, and what would help."""
     made, lines = plan(given), []
     name_of = {queued.shape: name for queued, name in zip(given.classes, names, strict=True)}
     for each in made.placements:
@@ -69,7 +69,10 @@ def told(given: PlanInput, names: list[str]) -> str:
         lines.append(f"{name_of[shape]}: {passed.reason}")
         lines += [f"  would help: {each}" for each in passed.help]
     for queued, name in zip(given.classes, names, strict=True):
-        lines += ["", f"why {name}:", *(f"  {verdict.text}" for verdict in why(queued.shape, given).verdicts)]
+        said = why(queued.shape, given, last=made)
+        lines += ["", f"why {name}:", *(f"  {verdict.text}" for verdict in said.verdicts)]
+        lines += [f"  binds: {said.binding.text}"] if said.binding else []
+        lines += [f"  would help: {remedy.text}" for remedy in said.remedies]
     return "\n".join(lines) + "\n"
 
 

@@ -237,10 +237,10 @@ def test_whole_numbers_add_up_and_nothing_goes_where_nothing_is():
 @pytest.mark.parametrize(
     ("kind", "known"),
     [
-        (Plan, ("placements", "bookings", "passed", "evictions", "is_cut", "faults")),
+        (Plan, ("placements", "bookings", "passed", "evictions", "is_cut", "faults", "awaited")),
         (PlanInput, ("now", "topology", "sites", "classes", "bookings", "tenants", "most")),
         (TenantView, ("name", "parent", "weight", "holds", "past", "holds_at", "quotas")),
-        (Passed, ("reason", "help", "site", "pool")),
+        (Passed, ("reason", "help", "site", "pool", "wait")),
     ],
 )
 def test_each_field_of_a_plan_and_its_input_is_divided_and_merged_on_purpose(kind, known):
