@@ -102,12 +102,13 @@ class Planner:
         """The last plan; an empty one in a process that does not lead, and before there is one."""
         return self._last[1] if self._last else Plan()
 
-    def standing(self, shape: Shape, created: float | None = None) -> Standing | None:
-        """Where a class, and in it a job made then, stands in the queue that the last plan left; None where there is none."""
+    def standing(self, shape: Shape, before: int = 0) -> Standing | None:
+        """Where a class, and in it a job with so many before it, stands in the queue that the last plan left; None where there is
+        none."""
         if self._last is None:
             return None
         self._queue = self._queue or left_over(*self._last)
-        return standing(shape, self._queue, created)
+        return standing(shape, self._queue, before)
 
     async def turn(self, right: Right) -> bool:
         """End what was cancelled, place what can be, give up what has waited too long. Returns whether a limit cut the plan

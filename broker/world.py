@@ -128,6 +128,10 @@ class World:
                 self._index(self.jobs[job], now)
         return self._queue
 
+    def older_of_class(self, job: Job, shape: Shape) -> int:
+        """How many jobs of its class are placed before a job that waits."""
+        return bisect_left(self._queue.get(shape, []), (job.wish.created_at, job.id))
+
     def pending_of(self, tenant: str) -> int:
         """How many jobs of a tenant are not placed."""
         return self._pending[tenant]

@@ -40,7 +40,7 @@ async def explain_job(request: web.Request) -> web.Response:
         site = state.attempt.site if state.attempts else None
         told: Shown = explanation_view(Told(Explanation((), site, state.reason)))
         return answer({**about, **told})
-    told = explanation_view(told_of(services, shape_of(job.spec, state), job.wish.created_at))
+    told = explanation_view(told_of(services, shape_of(job.spec, state), job))
     if kept := kept_back(services.context.world, job):
         told["reason"], told["help"] = kept[0], [kept[1]]
     elif state.not_before and state.not_before > services.context.clock.now():
@@ -76,15 +76,15 @@ def explained(services: Services, shape: Shape) -> Explanation:
     return why(shape, given, 0.0, planner.last, planner.memory)
 
 
-def told_of(services: Services, shape: Shape, created_at: float | None = None) -> Told:
-    """All about a shape; of a job made then (epoch seconds), or of one that would be made now."""
+def told_of(services: Services, shape: Shape, job: Job | None = None) -> Told:
+    """All about a shape: of a job that waits, or of one that would be made now."""
     planner, now = services.planner, services.context.clock.now()
-    standing = planner.standing(shape, created_at)
+    before = services.context.world.older_of_class(job, shape) if job else 0
+    standing = planner.standing(shape, before)
     is_next = standing is not None and not standing.is_planned and not standing.ahead
     given = planner.snapshots.why(shape, now)
-    waited_hours = (now - created_at) / HOUR_S if created_at is not None else 0.0
+    waited_hours = (now - job.wish.created_at) / HOUR_S if job else 0.0
     explanation = why(shape, given, waited_hours, Plan() if is_next else planner.last, planner.memory)
-    before = standing.before if standing else 0
     return Told(explanation, standing, _start(services, shape, explanation, given, before))
 
 

@@ -43,8 +43,8 @@ class Planning(Protocol):
     def last(self) -> Plan:
         """The last plan; an empty one in a process that does not lead."""
 
-    def standing(self, shape: Shape, created: float | None = None) -> Standing | None:
-        """Where a class, and in it a job made then, stands in the queue; None in a process that does not lead."""
+    def standing(self, shape: Shape, before: int = 0) -> Standing | None:
+        """Where a class, and in it a job with so many before it, stands in the queue; None in a process that does not lead."""
 
 
 class LiveSites(Protocol):

@@ -50,8 +50,9 @@ def print_why(answer: Json) -> None:
         print(f"  {verdict['text']}")
     if answer["reason"]:
         print(f"  {answer['reason']}")
-    for part in ("start", "standing"):
-        if answer.get(part) and not answer["site"]:
-            print(f"  {answer[part]['text']}")
+    if not answer["site"]:
+        parts = (("binding", "what binds: "), ("start", ""), ("standing", ""))
+        for name, lead in (each for each in parts if answer.get(each[0])):
+            print(f"  {lead}{answer[name]['text']}")
     for help_ in [*answer["help"], *(each["text"] for each in answer.get("remedies", ()))]:
         print(f"  would help: {help_}")

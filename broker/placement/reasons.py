@@ -88,7 +88,7 @@ def waits(at: Full, hours: float, here: str, behind_hours: float = 0.0, each_hou
     """It waits for room in a pool; `here` is a costlier site that has room now, if one has. The last two as in `Wait`."""
     besides = f"; {here} has room but would cost more" if here else ""
     reason = f"waits for {at.site}/{at.pool}, about {span(hours)}: {at.lack}{besides}"
-    is_turn = behind_hours > hours / 2
+    is_turn = behind_hours >= hours / 2 > 0
     binding = Binding("turn", f"{span(behind_hours)} of work for {at.site}/{at.pool} is before it") if is_turn else at.binding
     wait = Wait(hours, behind_hours, each_hours, binding, is_kept=at.fit >= at.tasks)
     return Passed(reason, (at.help,), at.site, at.pool, wait)

@@ -6,7 +6,6 @@ would have had a turn by then. So the jobs of one tenant are ahead only until it
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, replace
 
@@ -34,7 +33,7 @@ class Ahead:
 class Standing:
     """A tenant's dominant share (0 to 1, by what it holds and held of late, as `fair.py` counts it) and its weight; its place
     among those below the same parent that want something, 1 for the next; and the jobs that have their turn before the class,
-    most first. `before` are those of the class itself that are older than the job asked about.
+    most first. `before` are those of the class itself before the job asked about.
 
     `has_more` says that more jobs are ahead than were counted. `is_planned` is False of a class that no plan has looked at yet:
     it stands where it would be if its first job came now.
@@ -84,10 +83,10 @@ def left_over(given: PlanInput, made: Plan) -> PlanInput:
     return replace(given, classes=tuple(queued for queued in classes if queued.created), tenants=tenants)
 
 
-def standing(shape: Shape, queue: PlanInput, created: float | None = None) -> Standing:
-    """Where a class stands, and in it a job made then (epoch seconds)."""
-    known = next((queued for queued in queue.classes if queued.shape == shape), None)
-    if known is None:
+def standing(shape: Shape, queue: PlanInput, before: int = 0) -> Standing:
+    """Where a class stands, and in it a job that has so many before it."""
+    is_planned = any(queued.shape == shape for queued in queue.classes)
+    if not is_planned:
         queue = replace(queue, classes=(*queue.classes, QueuedClass(shape, (queue.now,), 1)))
     order = ByFairShare(queue)
     shares, rivals = order.shares(), order.rivals(shape.tenant)
@@ -104,9 +103,9 @@ def standing(shape: Shape, queue: PlanInput, created: float | None = None) -> St
         siblings=len(rivals),
         ahead=ahead.total(),
         by_tenant=tuple(Ahead(name, jobs, held[name]) for name, jobs in ahead.most_common()),
-        before=bisect_left(known.created, created) if known and created is not None else 0,
+        before=before,
         has_more=has_more,
-        is_planned=known is not None,
+        is_planned=is_planned,
     )
 
 

@@ -36,6 +36,22 @@ def test_a_job_goes_its_way(fed):
     assert done.json["site"] in fed("why", job["id"]).out
 
 
+def test_a_job_that_waits_is_told_when_it_starts_who_is_ahead_and_what_would_help(fed):
+    where = "sites: {require: {site: fra}}"
+    first = submitted(fed, f"{{name: first, command: [sleep], run_time: 2h, resources: {{cpus: 4}}, {where}}}").json["id"]
+    while (phase := fed("get", "job", first, "-o", "json").json["phase"]) != "running":
+        assert phase in ("pending", "placed", "queued")
+    second = submitted(fed, f"{{name: second, command: [sleep], resources: {{cpus: 3}}, {where}}}").json["id"]
+    for said in (fed("why", second).out, fed("describe", second).out):
+        assert "  what binds: fra/cpu is short of 3 cpus" in said
+        assert "  expected to start in 1.0 to 4.0 h (runs are taken to last half to twice as long as expected" in said
+        assert "tenant default holds or held of late " in said
+        assert "  would help: any site: it would start now at ams" in said
+    assert "would help" not in fed("why", first).out
+    for job in (first, second):
+        assert fed("cancel", job).code == 0
+
+
 def test_exit_codes_tell_what_happened(fed):
     failed = submitted(fed, "{name: bad, command: [exit, '3']}").json["id"]
     assert fed("wait", failed, "--timeout", "20").code == 1

@@ -1,8 +1,14 @@
 """Decisions in words and numbers. More of them in tests/scenarios."""
 
+import pytest
+
 from broker.jobs.model import Attempt, Choice, Cost, Decision
+from broker.placement.assign import plan
 from broker.placement.explain import of_attempt, why
-from tests.broker.placement.worlds import a_link, a_shape, a_view, a_world, running
+from broker.placement.view import Binding, Held
+from broker.records import Health
+from tests.broker.placement.worlds import NOW, a_link, a_shape, a_view, a_world, running, waiting
+from topology.resources import Resources
 from topology.site import Power, Price
 
 
@@ -52,3 +58,40 @@ def test_a_placed_job_tells_what_decided():
         "fra: 2.0 h = staging 1.0 h + run 1.0 h, 0.50 EUR (0.50 EUR of it for transfers)",
         "2 sites could not take it",
     )
+
+
+def test_the_rule_that_leaves_out_most_sites_is_named_with_what_remains_without_it():
+    views = a_view("ams", region="eu"), a_view("fra", region="eu"), a_view("osl", region="no", health=Health.DOWN)
+    told = why(a_shape(regions=("no",)), a_world(*views))
+    assert told.binding == Binding("region", "region rules out 2 of 3 sites; without it ams, fra could take it")
+
+
+@pytest.mark.parametrize(
+    ("shape", "binding"),
+    [
+        ({"cpus": 5}, ("cpus", "ams/cpu is short of 1 cpus")),
+        ({"memory_gib": 32}, ("memory", "ams/cpu is short of 8 GiB memory")),
+        ({"gpus": 2}, ("gpus", "ams/cpu is short of 1 a100 GPUs")),
+        ({"cpus": 8, "memory_gib": 32}, ("cpus", "ams/cpu is short of 4 cpus")),
+    ],
+)
+def test_the_resource_that_is_short_is_named_and_of_several_that_of_which_most_is(shape, binding):
+    # 4 of 8 cpus, 24 of 64 GiB and 1 of 4 GPUs are free; of 8 cpus a half lacks, of 32 GiB a quarter
+    held = Held("cpu", Resources.of(4, 40, {"a100": 3}), 1, (NOW + 3600,))
+    assert why(a_shape(**shape), a_world(a_view("ams", gpus={"a100": 4}, held=(held,)))).binding == Binding(*binding)
+
+
+def test_nodes_that_are_too_broken_up_are_named():
+    view = a_view("ams", nodes=2, held=(running(7, until=1, count=2),))
+    told = why(a_shape(cpus=2), a_world(view))
+    assert told.binding == Binding("nodes", "ams/cpu has 2 cpus free, yet not together on its nodes")
+
+
+def test_of_what_waits_before_it_a_job_is_told_as_the_last_plan_left_it():
+    # ams is full for 2 h; the 8 jobs of 2 h that wait before it then take it for 2 h: 4 h in all, a half of it for its turn
+    large, late = a_shape(run_hours=2, priority=90), a_shape(run_hours=1)
+    world = a_world(a_view("ams", held=(running(1, until=2, count=8),)), classes=[waiting(large, 8), waiting(late)])
+    told = why(late, world, last=plan(world))
+    assert told.binding == Binding("turn", "2.0 h of work for ams/cpu is before it")
+    assert (told.waits_for, told.wait.hours, told.wait.behind_hours) == (("ams", "cpu"), 4.0, 2.0)
+    assert why(large, world, last=plan(world)).wait.hours == 2.0

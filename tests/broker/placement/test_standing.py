@@ -6,9 +6,9 @@ from hypothesis import given, settings
 
 from broker.placement.assign import plan
 from broker.placement.standing import left_over, standing
-from broker.placement.view import QueuedClass, TenantView
+from broker.placement.view import TenantView
 from tests.broker.placement.drawn import worlds
-from tests.broker.placement.worlds import NOW, a_shape, a_view, a_world, running, waiting
+from tests.broker.placement.worlds import a_shape, a_view, a_world, running, waiting
 from topology.resources import Resources
 
 
@@ -30,9 +30,9 @@ def test_who_is_ahead_is_told_by_tenant():
 
 def test_older_jobs_of_its_own_class_are_before_a_job():
     shape = a_shape(tenant="a")
-    queue = a_world(a_view("ams"), classes=[QueuedClass(shape, (NOW - 30, NOW - 20, NOW - 10), 3)])
-    assert [standing(shape, queue, NOW - age).before for age in (30, 20, 10)] == [0, 1, 2]
-    assert standing(shape, queue, NOW - 10).text.endswith("2 of its own class are older")
+    queue = a_world(a_view("ams"), classes=[waiting(shape, 3)])
+    assert standing(shape, queue, 2).before == 2
+    assert standing(shape, queue, 2).text.endswith("2 of its own class are older")
 
 
 def test_one_that_no_plan_has_seen_stands_behind_its_like():
