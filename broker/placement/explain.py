@@ -99,7 +99,8 @@ def _by_site(shape: Shape, choices: Choices, board: Board, topology: Topology) -
     waits = board.waits(choices, room, math.inf)
     hours = np.zeros(len(room))
     hours[waits.options] = waits.hours
-    total = np.round(choices.weighed + shape.objective.hours * hours, 9)
+    total = choices.weighed.copy()
+    total[waits.options] = np.round(waits.totals, 9)
     found: dict[int, tuple[Verdict, int]] = {}
     for option in (int(option) for option in np.argsort(total, kind="stable") if np.isfinite(total[option])):
         site = int(choices.options.sites[option])

@@ -69,9 +69,9 @@ def _best(shape: Shape, given: PlanInput, waited_hours: float, memory: Memory) -
     if not np.isfinite(choices.weighed).any():
         return None
     waits = board.waits(choices, board.room(choices), math.inf)
-    hours = np.zeros(len(choices.weighed))
-    hours[waits.options] = waits.hours
-    best = int((choices.weighed + shape.objective.hours * hours).argmin())
+    hours, total = np.zeros(len(choices.weighed)), choices.weighed.copy()
+    hours[waits.options], total[waits.options] = waits.hours, waits.totals
+    best = int(total.argmin())
     staging = choices.busy_hours[best] - choices.options.run_hours[best]
     return board.site(choices, best), float(hours[best] + staging)
 
