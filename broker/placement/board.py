@@ -10,8 +10,8 @@ import numpy as np
 
 from broker.jobs.model import Choice, Decision, Shape
 from broker.placement import reasons
-from broker.placement.arrays import Floats, Places
-from broker.placement.filters import Objection
+from broker.placement.arrays import Flags, Floats, Places
+from broker.placement.filters import Objection, is_too_dear
 from broker.placement.judge import Options
 from broker.placement.memory import Memory
 from broker.placement.quotas import Allowance, Quotas
@@ -24,6 +24,8 @@ from broker.records import Booking
 from topology.dataset import DatasetId
 
 RUNNERS_UP = 3
+ROUNDING = 1e-9
+"""By so large a part of it may a limit be exceeded: what is lost in sums."""
 LOOKED_AT = 8
 """Options beside the chosen one that are looked at for runners-up."""
 
@@ -31,8 +33,9 @@ LOOKED_AT = 8
 @dataclass(slots=True)
 class Choices:
     """What one class may do, as of one state of the links. `weighed` and `busy_hours` are by option, with staging; where inputs
-    cannot be brought an option weighs infinitely much. `egress_money` is what each job counts for transfers, by option, and part
-    of `weighed`. `decisions` has those made so far: equal jobs share one, with waits as of the first of them."""
+    cannot be brought, or a job would cost more than it may, an option weighs infinitely much. `egress_money` is what each job
+    counts for transfers, by option, and part of `weighed`. `decisions` has those made so far: equal jobs share one, with waits as
+    of the first of them."""
 
     shape: Shape
     options: Options
@@ -84,12 +87,13 @@ class Board:
         options, objective, version = self.judge.options(shape), shape.objective, self.shares.version
         if not shape.inputs:
             weighed, nothing = np.round(options.weighed, 9), np.zeros(len(options))
+            weighed[_too_dear(shape, options, None)] = math.inf
             return Choices(shape, options, waited_hours, None, version, weighed, options.run_hours, nothing)
         stagings = self._staging_of(shape)
         hours = stagings.hours[options.sites]
         egress = self._egress_money(shape, options, stagings)
         weighed = np.round(options.weighed + objective.hours * hours + objective.money * egress, 9)
-        weighed[~stagings.is_possible[options.sites]] = math.inf
+        weighed[~stagings.is_possible[options.sites] | _too_dear(shape, options, stagings)] = math.inf
         return Choices(shape, options, waited_hours, stagings, version, weighed, options.run_hours + hours, egress)
 
     def renewed(self, choices: Choices) -> Choices:
@@ -142,10 +146,18 @@ class Board:
     def objections(self, choices: Choices) -> dict[str, tuple[Objection, ...]]:
         """What speaks against each site that offers no option."""
         against = dict(self.judge.objections(choices.shape))
-        for site in np.unique(choices.options.sites[np.isinf(choices.weighed)]):
-            if choices.stagings is not None:
-                against[self._routes.sites[site]] = (choices.stagings.objection(self.given.topology, int(site)),)
+        sites, is_possible = choices.options.sites, np.isfinite(choices.weighed)
+        for site in np.setdiff1d(sites, sites[is_possible]):
+            against[self._routes.sites[site]] = (self._objection(choices, int(site)),)
         return dict(sorted(against.items()))
+
+    def _objection(self, choices: Choices, site: int) -> Objection:
+        """Why a class has no option at a site that could run it: its inputs cannot be brought, or else it costs too much."""
+        stagings, shape, options = choices.stagings, choices.shape, choices.options
+        if stagings is not None and not stagings.is_possible[site]:
+            return stagings.objection(self.given.topology, site)
+        least = min(options.cost(int(option), stagings).money for option in np.flatnonzero(options.sites == site))
+        return is_too_dear(shape.max_cost or 0.0, least, self.judge.views[site].site.price.currency)
 
     def site(self, choices: Choices, option: int) -> str:
         """The name of an option's site."""
@@ -275,6 +287,15 @@ class Board:
                     break
         objecting = len(self._routes.sites) - possible
         return Decision(options.cost(chosen, choices.stagings), tuple(by_site.values()), objecting)
+
+
+def _too_dear(shape: Shape, options: Options, stagings: Stagings | None) -> Flags:
+    """The options where one job that goes alone, and pays for all that is brought, costs more than it may."""
+    if shape.max_cost is None:
+        return np.zeros(len(options), dtype=bool)
+    money = options.compute_money if stagings is None else options.compute_money + stagings.money[options.sites]
+    found: Flags = money > shape.max_cost * (1 + ROUNDING)
+    return found
 
 
 def _looked_at(choices: Choices) -> tuple[Places, int]:

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from broker.jobs.model import IMAGES, SPARK, Shape
 from broker.placement.view import SiteView
+from broker.placement.words import number_of_money, sum_of_money
 from topology.resources import Resources
 from topology.site import Admission, Pool, Site
 
@@ -25,6 +26,7 @@ class Kind(StrEnum):
     NODE_SIZE = "node-size"
     POOL_SIZE = "pool-size"
     NO_SOURCE = "no-source"
+    COST = "cost"
     ADMISSION = "admission"
     HEALTH = "health"
     LINK_BUSY = "link-busy"
@@ -140,6 +142,12 @@ def fits_pool(shape: Shape, site: Site, pool: Pool, gpu_type: str | None) -> Obj
         return None
     text = f"pool {pool.name} holds {fit} of {shape.tasks} tasks when empty"
     return Objection(Kind.POOL_SIZE, text, f"nodes for {shape.tasks - fit} more tasks at {site.name}")
+
+
+def is_too_dear(most: float, money: float, currency: str) -> Objection:
+    """To run a job there costs so much at the least, and it may cost `most`."""
+    text = f"costs {sum_of_money(money, currency)}, more than the {number_of_money(most)} that the job may"
+    return Objection(Kind.COST, text, f"a max_cost of {number_of_money(money)}")
 
 
 _NEEDS = {IMAGES: "container images", SPARK: "Spark applications"}
