@@ -9,6 +9,7 @@ from enum import StrEnum
 from broker.jobs.model import IMAGES, SPARK, Shape
 from broker.placement.view import SiteView
 from broker.placement.words import number_of_money, sum_of_money
+from topology.dataset import Dataset
 from topology.resources import Resources
 from topology.site import Admission, Pool, Site
 
@@ -27,6 +28,7 @@ class Kind(StrEnum):
     POOL_SIZE = "pool-size"
     NO_SOURCE = "no-source"
     COST = "cost"
+    RESIDENCY = "residency"
     ADMISSION = "admission"
     HEALTH = "health"
     LINK_BUSY = "link-busy"
@@ -148,6 +150,11 @@ def is_too_dear(most: float, money: float, currency: str) -> Objection:
     """To run a job there costs so much at the least, and it may cost `most`."""
     text = f"costs {sum_of_money(money, currency)}, more than the {number_of_money(most)} that the job may"
     return Objection(Kind.COST, text, f"a max_cost of {number_of_money(money)}")
+
+
+def may_not_enter(dataset: Dataset) -> Objection:
+    """An input is not there, and may not be brought there."""
+    return Objection(Kind.RESIDENCY, f"{dataset.id} may only be brought to {_any_of(dataset.regions)}")
 
 
 _NEEDS = {IMAGES: "container images", SPARK: "Spark applications"}

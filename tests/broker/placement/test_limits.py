@@ -45,3 +45,23 @@ def test_a_limit_of_cost_holds_whatever_the_job_strives_for():
     ams, fra = a_view("ams", price=Price("EUR", 1.0)), a_view("fra", price=Price("EUR", 4.0), speed=2.0)
     for objective, most, site in ((Weights(), 3.0, "fra"), (Weights(), 1.5, "ams"), (Weights(0, 1), 3.0, "ams")):
         assert where(a_world(ams, fra, classes=[waiting(a_shape(objective=objective, max_cost=most))])) == [(site, 1)]
+
+
+def regional(**world):
+    """Three sites of two cpus in regions of their own, all linked; `corpus` is at ams, and may enter those of ams and fra."""
+    views = [a_view(name, region=f"r-{name}", cpus=2) for name in ("ams", "fra", "osl")]
+    links = [a_link(a.site.name, b.site.name) for a in views for b in views if a is not b]
+    return a_world(*views, at={"corpus": "ams"}, links=links, regions={"corpus": ("r-ams", "r-fra")}, **world)
+
+
+def test_data_is_brought_to_its_regions_only():
+    # two jobs of 9 h fit each site: two stay with the data, two go to fra, and the others wait rather than go to osl
+    job = a_shape(run_hours=9, inputs=("corpus",))
+    assert where(regional(classes=[waiting(job, 6)])) == [("ams", 2), ("fra", 2)]
+    assert why(job, regional()).verdicts[-1].text == "osl: no, default/corpus@1 may only be brought to r-ams or r-fra"
+
+
+def test_a_copy_that_is_there_already_may_be_used():
+    given = a_world(a_view("osl", region="r-osl"), classes=[waiting(a_shape(inputs=("corpus",)))], at={"corpus": "osl"},
+                    regions={"corpus": ("r-ams",)})  # fmt: skip
+    assert where(given) == [("osl", 1)]

@@ -101,13 +101,16 @@ def a_world(
     sizes: Mapping[str, float | None] | None = None,
     links: Iterable[Link] = (),
     bookings: tuple[Booking, ...] = (),
+    regions: Mapping[str, tuple[str, ...]] | None = None,
     tenants: tuple[TenantView, ...] = (),
     most: int = 4000,
 ) -> PlanInput:
-    """`at` says at which sites (in one word) each dataset is; `sizes` its GiB, 3600 unless told; None: not measured."""
+    """`at` says at which sites (in one word) each dataset is; `sizes` its GiB, 3600 unless told; None: not measured;
+    `regions` those that it may enter."""
     at = at or {}
     gib = {name: (sizes or {}).get(name, 3600) for name in at}
-    datasets = [Dataset(a_dataset(name), None if gib[name] is None else int(gib[name] * GIB)) for name in at]
+    sized = {name: None if gib[name] is None else int(gib[name] * GIB) for name in at}
+    datasets = [Dataset(a_dataset(name), sized[name], regions=(regions or {}).get(name, ())) for name in at]
     replicas = [Replica(a_dataset(name), site, name) for name, sites in at.items() for site in sites.split()]
     topology = Topology.of([view.site for view in views], links, datasets, replicas)
     return PlanInput(NOW, topology, views, tuple(classes), bookings, tenants, most)
