@@ -11,6 +11,7 @@ import numpy as np
 from broker.jobs.model import Choice, Decision, Shape
 from broker.placement import reasons
 from broker.placement.arrays import Flags, Floats, Places
+from broker.placement.companions import Companions
 from broker.placement.filters import Objection, is_too_dear
 from broker.placement.judge import Options
 from broker.placement.memory import Memory
@@ -48,6 +49,13 @@ class Choices:
     decisions: dict[int, tuple[Decision, Staging]] = field(default_factory=dict)
     looked_at: tuple[Places, int] | None = None
     """What decisions look at beside the chosen option: see `_looked_at`."""
+    is_by_hours: bool = False
+    """Whether `weighed` are plain hours, whatever the class strives for."""
+
+    @property
+    def hour_weighs(self) -> float:
+        """As much as one hour counts in `weighed`."""
+        return 1.0 if self.is_by_hours else self.shape.objective.hours
 
     def weighed_among(self, jobs: int) -> Floats:
         """What each of so many jobs weighs by option, if it were they alone that go there and share what is brought."""
@@ -66,6 +74,7 @@ class Board:
         self.pools, self.judge, self._routes = memory.begin(given)
         self.shares = Shares(self._routes.links, given.bookings)
         self.quotas = Quotas(given)
+        self.companions = Companions(given.groups)
         self._readers = Readers(given.classes, self.judge)
         self._stagings: dict[tuple[tuple[DatasetId, ...], float, float], tuple[int, Stagings]] = {}
         """With the state of the links that each is as of."""
@@ -120,6 +129,21 @@ class Board:
         sites = [self._routes.sites[site] for site in choices.options.sites]
         return self.quotas.allowance(choices.shape, sites, choices.options.tasks)
 
+    @property
+    def sites(self) -> Sequence[str]:
+        """All sites, in their order."""
+        return self._routes.sites
+
+    def is_ever_open(self, choices: Choices, site: str) -> bool:
+        """Whether a site takes a class, or will once something has passed; not where no site has that name."""
+        if site not in self._routes.sites:
+            return False
+        place = self._routes.sites.index(site)
+        weighed = choices.weighed[choices.options.sites == place]
+        if not len(weighed):
+            return self.judge.is_ever_open(choices.shape, place)
+        return bool(np.isfinite(weighed).any()) or not self._objection(choices, place).kind.is_lasting
+
     def room_at(self, choices: Choices, option: int, most: int) -> int:
         """The same for one of them, up to `most`."""
         options, busy_hours = choices.options, float(choices.busy_hours[option])
@@ -129,7 +153,7 @@ class Board:
         """The options without room that would cost less than `cap` if they had some, and that quotas allow some jobs."""
         is_open = (room == 0) & (choices.weighed < cap)
         full = np.flatnonzero(is_open if allowed is None else is_open & (allowed > 0))
-        options, weight = choices.options, choices.shape.objective.hours
+        options, weight = choices.options, choices.hour_weighs
         rows, places, run_hours = options.rows[full], options.places[full], options.run_hours[full]
         hours = self.pools.wait_hours(rows, places, run_hours, choices.waited_hours)
         totals = choices.weighed[full] + weight * hours
@@ -144,11 +168,16 @@ class Board:
         return choices.stagings.at(choices.shape, self.given.topology, int(choices.options.sites[option]))
 
     def objections(self, choices: Choices) -> dict[str, tuple[Objection, ...]]:
-        """What speaks against each site that offers no option."""
+        """What speaks against each site that offers no option, or none just now."""
         against = dict(self.judge.objections(choices.shape))
+        if choices.shape.sites.words:
+            for site in set(self._routes.sites) - set(against):
+                objection = self.companions.objection(choices.shape, site)
+                against.update({site: (objection,)} if objection else {})
         sites, is_possible = choices.options.sites, np.isfinite(choices.weighed)
         for site in np.setdiff1d(sites, sites[is_possible]):
-            against[self._routes.sites[site]] = (self._objection(choices, int(site)),)
+            name = self._routes.sites[site]
+            against[name] = (*against.get(name, ()), self._objection(choices, int(site)))
         return dict(sorted(against.items()))
 
     def _objection(self, choices: Choices, site: int) -> Objection:
@@ -251,10 +280,11 @@ class Board:
         self._book(staging.new)
 
     def _count(self, choices: Choices, option: int, count: int) -> None:
-        """The tenant holds so much more."""
+        """The tenant holds so much more, and so many more of its jobs are there."""
         shape, site = choices.shape, self.site(choices, option)
         whole = choices.options.tasks[option] * (shape.tasks * count)
         self.quotas.add(shape.tenant, site, whole, is_firm=not shape.preemptible)
+        self.companions.placed(shape, site, count)
 
     def _book(self, bookings: Iterable[Booking]) -> None:
         new = [booking for booking in bookings if booking.target not in self.shares.coming(booking.dataset)]

@@ -13,10 +13,11 @@ from broker.placement import reasons
 from broker.placement.board import Board, Choices
 from broker.placement.filters import LASTING_RULES, Objection, gpu_types, pool_objection, site_objections
 from broker.placement.memory import Memory
+from broker.placement.narrowing import is_narrowed, narrowed
 from broker.placement.order import Rank
 from broker.placement.quotas import over_quota
 from broker.placement.staging import Staging
-from broker.placement.view import PlanInput, SiteView
+from broker.placement.view import Passed, PlanInput, SiteView
 from broker.placement.words import amount, listed, mass, span, sum_of_money
 from broker.records import Booking
 from topology.graph import Topology
@@ -54,8 +55,8 @@ def why(shape: Shape, given: PlanInput, waited_hours: float = 0.0) -> Explanatio
     """What every site says of a job of this shape, as if it were next in the queue."""
     board = Board(given, Memory())
     choices = board.choices(shape, waited_hours)
-    found = _by_site(shape, choices, board, given.topology)
     against = board.objections(choices)
+    found = [each for each in _by_site(shape, choices, board, given.topology) if each[0].site not in against]
     verdicts = (*(verdict for verdict, _ in found), *(_of_objections(site, said) for site, said in against.items()))
     if not found:
         passed = reasons.objected(against)
@@ -64,11 +65,20 @@ def why(shape: Shape, given: PlanInput, waited_hours: float = 0.0) -> Explanatio
     if allowance is not None and not (allowance.jobs(rank)[np.isfinite(choices.weighed)] > 0).any():
         passed = over_quota(shape, allowance, choices.weighed, rank)
         return Explanation(verdicts, None, passed.reason, passed.help)
-    best, option = found[0]
-    if best.cost and best.cost.wait_hours:
-        passed = reasons.waits(board.waiting_at(choices, option), best.cost.wait_hours, "")
-        return Explanation(verdicts, None, passed.reason, passed.help)
-    return Explanation(verdicts, best.site)
+    narrow = None
+    if is_narrowed(shape):
+        quota = None if allowance is None else allowance.jobs(rank)
+        narrow = narrowed(choices, quota, (given.now - waited_hours * 3600,), board)
+        found = _by_site(shape, narrow.choices, board, given.topology)
+    if found and not (found[0][0].cost or Cost()).wait_hours:
+        late = reasons.is_late(narrow.left_hours, Passed("")) if narrow and narrow.left_hours is not None else Passed("")
+        return Explanation(verdicts, found[0][0].site, late.reason)
+    passed = Passed("")
+    if found:
+        best, option = found[0]
+        passed = reasons.waits(board.waiting_at(choices, option), best.cost.wait_hours if best.cost else 0.0, "")
+    passed = narrow.told(passed) if narrow else passed
+    return Explanation(verdicts, None, passed.reason, passed.help)
 
 
 def _by_site(shape: Shape, choices: Choices, board: Board, topology: Topology) -> list[tuple[Verdict, int]]:
@@ -77,7 +87,7 @@ def _by_site(shape: Shape, choices: Choices, board: Board, topology: Topology) -
     waits = board.waits(choices, room, math.inf)
     hours = np.zeros(len(room))
     hours[waits.options] = waits.hours
-    total = np.round(choices.weighed + shape.objective.hours * hours, 9)
+    total = np.round(choices.weighed + choices.hour_weighs * hours, 9)
     found: dict[int, tuple[Verdict, int]] = {}
     for option in (int(option) for option in np.argsort(total, kind="stable") if np.isfinite(total[option])):
         site = int(choices.options.sites[option])

@@ -29,6 +29,7 @@ class Kind(StrEnum):
     NO_SOURCE = "no-source"
     COST = "cost"
     RESIDENCY = "residency"
+    TOGETHER = "together"
     ADMISSION = "admission"
     HEALTH = "health"
     LINK_BUSY = "link-busy"
@@ -37,7 +38,7 @@ class Kind(StrEnum):
     @property
     def is_lasting(self) -> bool:
         """Whether it stands until somebody changes the job or the federation; the others pass."""
-        return self not in (Kind.ADMISSION, Kind.HEALTH, Kind.LINK_BUSY, Kind.QUOTA)
+        return self not in (Kind.ADMISSION, Kind.HEALTH, Kind.LINK_BUSY, Kind.QUOTA, Kind.TOGETHER)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,14 @@
 """Hard limits of jobs: what they may cost, where their data may go, and who must be where; by example."""
 
-from broker.jobs.model import Weights
+from dataclasses import replace
+
+from broker.jobs.model import Spread, Together, Weights
 from broker.placement.assign import plan
 from broker.placement.explain import why
-from tests.broker.placement.worlds import a_link, a_shape, a_view, a_world, waiting
-from topology.site import Price
+from broker.placement.view import Attempts, Group
+from tests.broker.placement.worlds import NOW, a_link, a_shape, a_view, a_world, running, waiting
+from topology.resources import Resources
+from topology.site import Admission, Price
 
 
 def where(given):
@@ -65,3 +69,68 @@ def test_a_copy_that_is_there_already_may_be_used():
     given = a_world(a_view("osl", region="r-osl"), classes=[waiting(a_shape(inputs=("corpus",)))], at={"corpus": "osl"},
                     regions={"corpus": ("r-ams",)})  # fmt: skip
     assert where(given) == [("osl", 1)]
+
+
+def test_jobs_of_one_word_go_where_the_first_of_them_went():
+    # ams has room for two and is the fastest: all follow there, or wait for it, while fra stands idle
+    classes = [waiting(a_shape(affinity="p7", priority=priority), 2, age=9) for priority in (50, 60)]
+    given = a_world(a_view("ams", cpus=3, speed=2.0), a_view("fra"), classes=classes)
+    made = plan(given)
+    assert [(each.site, each.count, each.shape.priority) for each in made.placements] == [("ams", 2, 60), ("ams", 1, 50)]
+    assert made.passed[classes[0].shape].reason.startswith("waits for ams/cpu")
+
+
+def test_jobs_follow_those_that_are_at_a_site_and_those_of_other_words_and_tenants_do_not():
+    # fra is twice as fast, but one of p7 is at ams
+    groups = (Group("default", Together.AFFINITY, "p7", {"ams": 1}),)
+    ams, fra = a_view("ams"), a_view("fra", speed=2.0)
+    followers = {"p7": ("default", "ams"), "p8": ("default", "fra")}
+    for word, (tenant, site) in followers.items():
+        given = a_world(ams, fra, classes=[waiting(a_shape(affinity=word, tenant=tenant))], groups=groups)
+        assert where(given) == [(site, 1)]
+    assert where(a_world(ams, fra, classes=[waiting(a_shape(affinity="p7", tenant="red"))], groups=groups)) == [("fra", 1)]
+    told = why(a_shape(affinity="p7"), a_world(ams, fra, groups=groups))
+    assert (told.site, told.verdicts[1].text) == ("ams", "fra: no, is not ams, where its affinity p7 is")
+
+
+def test_jobs_of_one_word_wait_for_their_site_while_it_takes_none():
+    groups = (Group("default", Together.AFFINITY, "p7", {"ams": 1}),)
+    job, closed = a_shape(affinity="p7"), a_view("ams", admission=Admission.CORDONED)
+    made = plan(a_world(closed, a_view("fra"), classes=[waiting(job)], groups=groups))
+    assert made.placements == ()
+    said = "no site takes it now: ams: is cordoned; fra: is not ams, where its affinity p7 is"
+    assert made.passed[job].reason == said
+    assert made.passed[job].help == ("uncordon ams", "room at ams")
+
+
+def test_a_thousand_jobs_two_per_site_are_ten_at_five_sites():
+    views = [a_view(f"s{number}", cpus=200, speed=1 + number) for number in range(5)]
+    job = a_shape(spread=Spread("replicas", 2))
+    made = plan(a_world(*views, classes=[waiting(job, 1000)]))
+    assert sorted((each.site, each.count) for each in made.placements) == [(f"s{number}", 2) for number in range(5)]
+    told = "has the 2 of its spread replicas that may be at one site"
+    assert made.passed[job].reason == f"no site takes it now: s0: {told}; s1: {told}; s2: {told}; and 2 more"
+    assert made.passed[job].help[0] == "one of replicas at s0 to end, or a larger per_site"
+
+
+def test_those_that_are_at_a_site_count_and_one_that_rather_waits_for_it_keeps_nobody_from_other_sites():
+    # one of two may join at ams, which is cheaper and full for 6 min: it waits; two of the others go to fra
+    price = Price("EUR", 1.0)
+    ams, fra = a_view("ams", cpus=1, held=(running(1, until=0.1),)), a_view("fra", price=price)
+    job = a_shape(spread=Spread("replicas", 2), objective=Weights(1, 1))
+    groups = (Group("default", Together.SPREAD, "replicas", {"ams": 1}),)
+    assert where(a_world(ams, fra, classes=[waiting(job, 9)], groups=groups)) == [("fra", 2)]
+
+
+def test_nobody_gives_way_to_more_jobs_of_a_word_than_may_come():
+    # ams and fra are full of best effort, four runs each; of 8 jobs one may be at each site, and so one run ends at a time
+    views = [replace(a_view(name, cpus=4, held=(running(1, until=9, count=4),)), preemptible=(best_effort(name),)) for name in AT]
+    made = plan(a_world(*views, classes=[waiting(a_shape(spread=Spread("replicas")), 8)]))
+    assert (len(made.placements), len(made.evictions)) == (0, 1)
+
+
+AT = ("ams", "fra")
+
+
+def best_effort(site):
+    return Attempts("default", 50, "cpu", Resources(1), 1, tuple(f"{site}-{number}" for number in range(4)), (NOW - 60,) * 4)

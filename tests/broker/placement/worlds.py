@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from broker.jobs.model import GpuRequest, Shape, SiteRules, TaskResources, Weights
-from broker.placement.view import Held, PlanInput, QueuedClass, SiteView, TenantView
+from broker.placement.view import Group, Held, PlanInput, QueuedClass, SiteView, TenantView
 from broker.records import Booking, Health
 from topology.dataset import Dataset, DatasetId, Replica
 from topology.graph import Topology
@@ -104,6 +104,7 @@ def a_world(
     regions: Mapping[str, tuple[str, ...]] | None = None,
     tenants: tuple[TenantView, ...] = (),
     most: int = 4000,
+    groups: tuple[Group, ...] = (),
 ) -> PlanInput:
     """`at` says at which sites (in one word) each dataset is; `sizes` its GiB, 3600 unless told; None: not measured;
     `regions` those that it may enter."""
@@ -113,7 +114,7 @@ def a_world(
     datasets = [Dataset(a_dataset(name), sized[name], regions=(regions or {}).get(name, ())) for name in at]
     replicas = [Replica(a_dataset(name), site, name) for name, sites in at.items() for site in sites.split()]
     topology = Topology.of([view.site for view in views], links, datasets, replicas)
-    return PlanInput(NOW, topology, views, tuple(classes), bookings, tenants, most)
+    return PlanInput(NOW, topology, views, tuple(classes), bookings, tenants, most, groups)
 
 
 def a_link(source: str, target: str, gib_per_second: float = 1.0, price: float = 0.0) -> Link:
