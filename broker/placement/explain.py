@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,15 +70,19 @@ def why(shape: Shape, given: PlanInput, waited_hours: float = 0.0) -> Explanatio
         quota = None if allowance is None else allowance.jobs(rank)
         narrow = narrowed(choices, quota, (given.now - waited_hours * 3600,), board)
         found = _by_site(shape, narrow.choices, board, given.topology)
-    if found and not (found[0][0].cost or Cost()).wait_hours:
-        late = reasons.is_late(narrow.left_hours, Passed("")) if narrow and narrow.left_hours is not None else Passed("")
-        return Explanation(verdicts, found[0][0].site, late.reason)
-    passed = Passed("")
-    if found:
-        best, option = found[0]
-        passed = reasons.waits(board.waiting_at(choices, option), best.cost.wait_hours if best.cost else 0.0, "")
+    site, passed = _outcome(found, choices, board)
     passed = narrow.told(passed) if narrow else passed
-    return Explanation(verdicts, None, passed.reason, passed.help)
+    return Explanation(verdicts, site, passed.reason, passed.help)
+
+
+def _outcome(found: Sequence[tuple[Verdict, int]], choices: Choices, board: Board) -> tuple[str | None, Passed]:
+    """The site where it would start now, or why it waits; neither where it may go nowhere yet."""
+    if not found:
+        return None, Passed("")
+    best, option = found[0]
+    if best.cost is None or not best.cost.wait_hours:
+        return best.site, Passed("")
+    return None, reasons.waits(board.waiting_at(choices, option), best.cost.wait_hours, "")
 
 
 def _by_site(shape: Shape, choices: Choices, board: Board, topology: Topology) -> list[tuple[Verdict, int]]:

@@ -88,16 +88,17 @@ def narrowed(choices: Choices, quota: Floats | None, created: Sequence[float], b
     may_go = possible if is_late else in_time
     kept = preference.best(may_go & (allowed > 0), room)
     weighed = np.where(kept, choices.busy_hours if is_late else choices.weighed, math.inf)
+    room = np.where(kept, room, 0.0)
     wanted = possible & (allowed > 0) & _within(choices.busy_hours, possible, left_hours)
     return Narrowed(
         choices=replace(choices, weighed=weighed, is_by_hours=is_late),
         allowed=allowed,
-        room=np.where(kept, room, 0.0),
+        room=room,
         ranks=preference.ranks,
         wanted=np.where(wanted, choices.weighed, math.inf),
         latest_hours=math.inf if is_late else left_hours,
         left_hours=left_hours if is_late else None,
-        spill=preference.spill(may_go & (more_hours > 0), created[0], now),
+        spill=None if room.any() else preference.spill(may_go & (more_hours > 0), created[0], now),
     )
 
 

@@ -92,7 +92,7 @@ def prefers(spill: Spill, passed: Passed) -> Passed:
 def is_late(left_hours: float, passed: Passed) -> Passed:
     """Its deadline is so many hours away, or past where that is negative, and there is no saving it."""
     when = f"in {span(left_hours)}, cannot be met any more" if left_hours > 0 else f"{span(-left_hours)} ago, was not met"
-    return replace(passed, reason=f"{passed.reason}; its deadline, {when}")
+    return replace(passed, reason="; ".join(filter(None, (passed.reason, f"its deadline, {when}"))))
 
 
 def gives_way(at: Full, evictions: int) -> Passed:
