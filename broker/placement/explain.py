@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,12 +14,13 @@ from broker.placement import reasons
 from broker.placement.board import Board, Choices
 from broker.placement.filters import LASTING_RULES, Objection, gpu_types, pool_objection, site_objections
 from broker.placement.memory import Memory
+from broker.placement.narrowing import is_narrowed, narrowed
 from broker.placement.order import Rank
 from broker.placement.quotas import over_quota
 from broker.placement.remedies import Remedy, remedies
 from broker.placement.staging import Staging
 from broker.placement.starts import UNKNOWN, Accuracy, Start, start
-from broker.placement.view import PlanInput, SiteView
+from broker.placement.view import Passed, PlanInput, SiteView
 from broker.placement.words import amount, listed, mass, span, sum_of_money
 from broker.records import Booking
 from topology.graph import Topology
@@ -66,8 +67,8 @@ def why(shape: Shape, given: PlanInput, waited_hours: float = 0.0, accuracy: Acc
 def _verdicts(shape: Shape, given: PlanInput, waited_hours: float, accuracy: Accuracy) -> Explanation:
     board = Board(given, Memory())
     choices = board.choices(shape, waited_hours)
-    found = _by_site(shape, choices, board, given.topology)
     against = board.objections(choices)
+    found = [each for each in _by_site(shape, choices, board, given.topology) if each[0].site not in against]
     verdicts = (*(verdict for verdict, _ in found), *(_of_objections(site, said) for site, said in against.items()))
     if not found:
         passed = reasons.objected(against)
@@ -76,12 +77,29 @@ def _verdicts(shape: Shape, given: PlanInput, waited_hours: float, accuracy: Acc
     if allowance is not None and not (allowance.jobs(rank)[np.isfinite(choices.weighed)] > 0).any():
         passed = over_quota(shape, allowance, choices.weighed, rank)
         return Explanation(verdicts, None, passed.reason, passed.help, "quota")
+    narrow = None
+    if is_narrowed(shape):
+        quota = None if allowance is None else allowance.jobs(rank)
+        narrow = narrowed(choices, quota, (given.now - waited_hours * 3600,), board)
+        found = _by_site(shape, narrow.choices, board, given.topology)
+    site, at, wait_hours = _outcome(found, choices, board)
+    passed = reasons.waits(at, wait_hours, "") if at else Passed("")
+    passed = narrow.told(passed) if narrow else passed
+    begins = start(wait_hours, accuracy) if at else None
+    return Explanation(verdicts, site, passed.reason, passed.help, at.lack if at else "", begins)
+
+
+def _outcome(
+    found: Sequence[tuple[Verdict, int]], choices: Choices, board: Board
+) -> tuple[str | None, reasons.Full | None, float]:
+    """The site where it would start now, or the pool that it waits for, and for how many hours; neither where it may go nowhere
+    yet."""
+    if not found:
+        return None, None, 0.0
     best, option = found[0]
-    if best.cost and best.cost.wait_hours:
-        at, wait_hours = board.waiting_at(choices, option), best.cost.wait_hours
-        passed = reasons.waits(at, wait_hours, "")
-        return Explanation(verdicts, None, passed.reason, passed.help, at.lack, start(wait_hours, accuracy))
-    return Explanation(verdicts, best.site)
+    if best.cost is None or not best.cost.wait_hours:
+        return best.site, None, 0.0
+    return None, board.waiting_at(choices, option), best.cost.wait_hours
 
 
 def _most_objecting(against: Mapping[str, tuple[Objection, ...]]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from broker.jobs.model import GpuRequest, Shape, TaskResources
 from broker.placement.board import Board
 from broker.placement.memory import Memory
+from broker.placement.narrowing import is_narrowed, narrowed
 from broker.placement.view import PlanInput, SiteView
 from broker.placement.words import span
 from broker.records import Health
@@ -66,6 +67,8 @@ def _best(shape: Shape, given: PlanInput, waited_hours: float, memory: Memory) -
     """Where a job of this shape would go, and in how many hours it would start; None where no site takes it."""
     board = Board(given, memory)
     choices = board.choices(shape, waited_hours)
+    if is_narrowed(shape):
+        choices = narrowed(choices, None, (given.now - waited_hours * 3600,), board).choices
     if not np.isfinite(choices.weighed).any():
         return None
     waits = board.waits(choices, board.room(choices), math.inf)

@@ -239,7 +239,7 @@ def test_whole_numbers_add_up_and_nothing_goes_where_nothing_is():
     ("kind", "known"),
     [
         (Plan, ("placements", "bookings", "passed", "evictions", "is_cut", "faults")),
-        (PlanInput, ("now", "topology", "sites", "classes", "bookings", "tenants", "most")),
+        (PlanInput, ("now", "topology", "sites", "classes", "bookings", "tenants", "most", "groups")),
         (TenantView, ("name", "parent", "weight", "holds", "past", "holds_at", "quotas")),
         (Passed, ("reason", "help", "site", "pool")),
     ],
