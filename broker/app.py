@@ -53,6 +53,7 @@ from broker.tls import Identity, trusting
 from broker.tracing.jobs import JobTraces
 from broker.tracing.opening import opened_tracer
 from broker.uploads import Uploads
+from broker.whatif import WhatIfs
 from broker.world import World
 
 log = logging.getLogger(__name__)
@@ -118,7 +119,7 @@ async def running_broker(
         await stack.enter_async_context(_running({"uploads": uploads.run}, context))
         downloads = ThreadPoolExecutor(DOWNLOADS_AT_ONCE, thread_name_prefix="download")
         stack.callback(downloads.shutdown, wait=False, cancel_futures=True)
-        asked = submissions, registry, planner, feed, peers, uploads, downloads
+        asked = submissions, registry, planner, feed, peers, uploads, downloads, WhatIfs()
         services = Services(context, records, vitals, members, *asked, tokens)
         await stack.enter_async_context(_serving(services, listener, settings))
         yield Broker(url, context, members, records, uploads)

@@ -44,6 +44,8 @@ T = TypeVar("T")
 DEFAULT_URL = "http://127.0.0.1:7777"
 PATIENCE_S = 15.0
 ANSWER_S = 40.0
+WHAT_IF_S = 150.0
+"""Simulations take their time."""
 QUIET_S = 45.0
 """Of a stream of events, which tells every 15 seconds that it lives: three of those."""
 FIRST_DELAY_S = 0.1
@@ -101,6 +103,10 @@ class Client:
     async def plan(self, body: Json) -> Json:
         """Where a job would go, and why; nothing is stored."""
         return await self._call("POST", "/v1/plan", body)
+
+    async def what_if(self, body: Json) -> Json:
+        """What would come of changes to the federation: `whole`, `tenants`, `classes` before and after, and `moved`."""
+        return await self._call("POST", "/v1/whatif", body, timeout_s=WHAT_IF_S)
 
     async def job(self, job: str) -> Json:
         """One job by id, or by a name that only it has."""
@@ -328,14 +334,17 @@ class Client:
         body: Json | None = None,
         query: Mapping[str, str | None] | None = None,
         headers: Mapping[str, str] | None = None,
+        timeout_s: float = ANSWER_S,
     ) -> Json:
         content = None if body is None else json.dumps(body).encode()
+        limit = ClientTimeout(total=timeout_s)
         sent = {**(headers or {}), **({"Content-Type": "application/json"} if content is not None else {})}
         is_lost = False
 
         async def once() -> Json:
             nonlocal is_lost
-            asked = self._open.request(method, self.url + path, data=_body(content), params=_given(query), headers=sent)
+            data, params = _body(content), _given(query)
+            asked = self._open.request(method, self.url + path, data=data, params=params, headers=sent, timeout=limit)
             try:
                 async with asked as response:
                     await check_answer(response)

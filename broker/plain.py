@@ -82,6 +82,7 @@ class PlainClient:
 
     submit = _call(Client.submit)
     plan = _call(Client.plan)
+    what_if = _call(Client.what_if)
     job = _call(Client.job)
     jobs = _call(Client.jobs)
     cancel = _call(Client.cancel)

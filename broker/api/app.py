@@ -21,6 +21,7 @@ from broker.api import (
     topology,
     unstick,
     uploads,
+    whatif,
     wishes,
 )
 from broker.api.auth import check_caller, is_open
@@ -34,7 +35,7 @@ from broker.errors import Unavailable
 MODULES = (
     *(submit, jobs, wishes, events, explain, streams),
     *(resources, uploads, sites, forget, topology),
-    *(health, operating, unstick, backup, openapi),
+    *(health, operating, unstick, backup, whatif, openapi),
 )
 """Whose routes it has."""
 BODY_BYTES = 8 * 2**20

@@ -21,6 +21,7 @@ from broker.api.services import answer
 from broker.api.submit import JobsBody
 from broker.api.wishes import ManyBody
 from broker.documents import DatasetBody, JobBody, LinkBody, SiteBody, TenantBody
+from broker.documents.whatif import WhatIfBody
 from broker.errors import BY_STATUS
 
 routes = web.RouteTableDef()
@@ -30,6 +31,7 @@ DESCRIBED = web.AppKey("described", tuple[ModuleType, ...])
 BODIES: Mapping[str, tuple[type[BaseModel], ...]] = {
     "POST /v1/jobs": (JobBody, JobsBody),
     "POST /v1/plan": (JobBody,),
+    "POST /v1/whatif": (WhatIfBody,),
     "POST /v1/jobs/cancel": (ManyBody,),
     "POST /v1/jobs/hold": (ManyBody,),
     "POST /v1/jobs/release": (ManyBody,),

@@ -40,6 +40,7 @@ LEAST: Mapping[str, Role] = {
     "POST /v1/sites/{name}/uncordon": Role.OPERATOR,
     "POST /v1/sites/{name}/test": Role.OPERATOR,
     "POST /v1/sites/{name}/drain": Role.OPERATOR,
+    "POST /v1/whatif": Role.OPERATOR,
     "POST /v1/pause": Role.OPERATOR,
     "POST /v1/resume": Role.OPERATOR,
     "GET /v1/audit": Role.OPERATOR,

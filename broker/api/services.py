@@ -13,16 +13,19 @@ from pydantic_core import to_json
 
 from adapters.base import Check, SiteAdapter
 from broker.access import Tokens
+from broker.accuracy import RunTimes
 from broker.context import Context
 from broker.feed import Feed
 from broker.jobs.model import Shape
 from broker.members import Members
+from broker.placement.standing import Standing
 from broker.placement.view import Passed
 from broker.snapshot import Snapshots
 from broker.store.base import Store
 from broker.store.vitals import Vitals
 from broker.submission import Submissions
 from broker.uploads import Uploads
+from broker.whatif import WhatIfs
 
 
 class Planning(Protocol):
@@ -31,6 +34,10 @@ class Planning(Protocol):
 
     reasons: Mapping[Shape, Passed]
     snapshots: Snapshots
+    run_times: RunTimes
+
+    def standing(self, shape: Shape) -> Standing | None:
+        """Where a class stands in the queue; None in a process that does not lead."""
 
 
 class LiveSites(Protocol):
@@ -60,6 +67,7 @@ class Services:
     uploads: Uploads
     downloads: Executor
     """Threads that read files for callers: storage that hangs holds these, and nothing else."""
+    whatifs: WhatIfs
     tokens: Tokens | None = None
     """What requests must bear one of; None leaves the endpoint to all on this machine."""
 

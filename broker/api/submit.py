@@ -73,7 +73,8 @@ async def plan_job(request: web.Request) -> web.Response:
     job = pinned(services.context.world, [check(JobBody, with_tenant(request, load_json(await raw_of(request))))])[0]
     shape = shape_of(job.spec, JobState(""))
     warnings = _warnings(services, [job.spec])
-    return answer({"name": job.name, **explanation_view(explained(services, shape)), "warnings": warnings})
+    told = explanation_view(explained(services, shape), services.planner.standing(shape))
+    return answer({"name": job.name, **told, "warnings": warnings})
 
 
 def _of_tenant(request: web.Request, plain: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,21 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from broker.cli import backup, datasets, doctor, federation, jobs, looking, operating, planning, simulate, submitting, tokens, up
+from broker.cli import (
+    backup,
+    datasets,
+    doctor,
+    federation,
+    jobs,
+    looking,
+    operating,
+    planning,
+    simulate,
+    submitting,
+    tokens,
+    up,
+    whatif,
+)
 from broker.cli.exits import Exit
 from broker.cli.session import Session
 from broker.errors import FedError, Invalid, NoAnswer, NotFound, Unavailable
@@ -63,6 +77,7 @@ VERBS: tuple[Callable[..., None], ...] = (
     operating.drain,
     planning.plan,
     simulate.simulate,
+    whatif.whatif,
     jobs.why,
     jobs.logs,
     jobs.events,

@@ -24,6 +24,9 @@ from broker.placement.waiting import Waits
 from broker.records import Booking
 from topology.dataset import DatasetId
 
+CAUTION = 4.0
+"""What an hour of waiting weighs, in hours, where others wait already: who comes later may go before. Chosen by simulations of
+recorded and generated work, in which 1 costs 0.2 to 3 % more."""
 RUNNERS_UP = 3
 ROUNDING = 1e-9
 """By so large a part of it may a limit be exceeded: what is lost in sums."""
@@ -156,7 +159,8 @@ class Board:
         options, weight = choices.options, choices.hour_weighs
         rows, places, run_hours = options.rows[full], options.places[full], options.run_hours[full]
         hours = self.pools.wait_hours(rows, places, run_hours, choices.waited_hours)
-        totals = choices.weighed[full] + weight * hours
+        doubts = np.where(self.pools.backlog[places] > 0, (CAUTION - 1) * hours + choices.waited_hours, 0.0)
+        totals = choices.weighed[full] + weight * (hours + doubts)
         order = np.argsort(totals, kind="stable")
         each = weight * run_hours * self.pools.share(rows, places)
         return Waits(full[order], hours[order], totals[order], each[order])

@@ -161,6 +161,7 @@ class _Simulation:
         """Plan until no limit cuts it short; how many were placed."""
         placed, is_cut = 0, True
         while is_cut and self._queue:
+            self._is_stale = False
             given = self._given()
             began = time.perf_counter()
             plan = self._policy.plan(given)
@@ -169,7 +170,6 @@ class _Simulation:
             count = self._apply(plan)
             placed += count
             is_cut = plan.is_cut and count > 0
-        self._is_stale = False
         self._last_turn = self._now
         self._next_turn = self._now + AGAIN_S if self._queue else math.inf
         return placed
@@ -229,7 +229,7 @@ class _Simulation:
         members = self._queue.get(placement.shape, [])
         if not 0 < placement.count <= len(members):
             raise ValueError(f"{self._policy.name} places {placement.count} jobs of a class that has {len(members)} queued")
-        chosen = [self._jobs[index] for _, index in members[: placement.count]]
+        chosen = [self._job(index) for _, index in members[: placement.count]]
         del members[: placement.count]
         if not members:
             del self._queue[placement.shape]

@@ -7,7 +7,6 @@ growth: the slopes of straight lines through the logarithms of the three largest
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ import numpy as np
 from broker.placement.assign import plan
 from broker.placement.memory import Memory
 from tests.bench.bench_plan import CLASSES, JOBS, a_case
+from tests.bench.memory import peak_mib
 
 SITES, NODES = 63, 400
 GROWING = {
@@ -78,16 +78,12 @@ def measured(what: str, size: int) -> Taken:
 
 def _taken(jobs: int, classes: int, sites: int) -> Taken:
     given, memory, seconds = a_case(sites, NODES, True, False, jobs, classes), Memory(), []
-    before = _peak()
+    before = peak_mib()
     for _ in range(2):
         began = time.process_time()
         made = plan(given, memory=memory)
         seconds.append(time.process_time() - began)
-    return Taken(seconds[0], seconds[1], _peak(), before, sum(placement.count for placement in made.placements))
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return Taken(seconds[0], seconds[1], peak_mib(), before, sum(placement.count for placement in made.placements))
 
 
 def slope(sizes: Sequence[int], amounts: Sequence[float]) -> float:

@@ -6,8 +6,8 @@ on Ray of this machine) do one of the two. Prints figures; asserts nothing.
 
 from __future__ import annotations
 
+import multiprocessing
 import pickle
-import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -23,6 +23,7 @@ from broker.plan_crews import HERE, DividingDesk, opened_desk
 from broker.plan_desk import Desk, Sender
 from tests.bench.bench_plan import a_case
 from tests.bench.bound import LOADS, a_moment, bound_of
+from tests.bench.memory import peak_mib
 from tests.broker.placement.drawn import cost_of
 
 PARTS = (2, 4, 8)
@@ -84,14 +85,11 @@ def _time(desk: Desk | DividingDesk, raw: bytes, words: str) -> None:
         began = time.perf_counter()
         made = desk.plan(parcel)
         seconds.append(time.perf_counter() - began)
-    desk.close()
     told = ", ".join(f"{each:.2f}" for each in seconds)
-    print(f"{words}: {told} s, {_jobs(made)} jobs placed, peak so far {_peak()}", flush=True)
-
-
-def _peak() -> str:
-    own, child = (resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return f"{own:.0f} MiB here, {child:.0f} MiB in a child"
+    parts = max((peak_mib(child.pid) for child in multiprocessing.active_children()), default=0.0)
+    desk.close()
+    peaks = f"peak {peak_mib():.0f} MiB here" + (f", {parts:.0f} MiB in a part" if parts else "")
+    print(f"{words}: {told} s, {_jobs(made)} jobs placed, {peaks}", flush=True)
 
 
 def _cpu(raw: bytes, count: int) -> None:

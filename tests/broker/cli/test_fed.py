@@ -176,3 +176,26 @@ def test_a_broker_without_a_place_for_its_records_says_what_is_missing(fed, tmp_
     wrong = tmp_path / "broker.yaml"
     wrong.write_text("colour: red\n")
     assert "colour" in fed("up", "--config", wrong).err
+
+
+def test_what_if_questions_are_answered_in_a_table(fed, applied):
+    said = fed("whatif", "--nodes", "ams/cpu=+1", "--link", "ams:fra=40", "--cpu-hour", "fra=0.5")
+    assert (said.code, said.err) == (0, "")
+    assert "mean end h" in said.out
+    asked = fed("whatif", "-f", "-", "-o", "json", stdin="lose_sites: [ams]\n")
+    assert set(asked.json) == {"whole", "tenants", "classes", "moved", "notes"}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "cure"),
+    [
+        ("--nodes", "ams=1", "use such as fra/gpu=+4"),
+        ("--nodes", "ams/cpu=some", "use WHAT=NUMBER"),
+        ("--link", "ams=40", "such as ams:fra=40"),
+        ("--lose-site", "amss", "did you mean ams"),
+    ],
+)
+def test_a_bad_what_if_question_names_the_option_or_field(fed, applied, option, value, cure):
+    said = fed("whatif", option, value)
+    assert said.code == 2
+    assert cure in said.err

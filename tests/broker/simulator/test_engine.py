@@ -199,3 +199,19 @@ def test_samples_are_even_while_jobs_come_and_rarer_while_the_last_run_on():
     assert times[:401] == [60.0 * number for number in range(401)]
     assert times[-1] > 3_600_000
     assert len(samples) < 600
+
+
+def test_what_tenants_hold_counts_in_turns():
+    # a holds 3 cpus for an hour and b 1; then b is next, though a's job is older
+    first = [a_job(f"{name}{number}", 0.0, tenant=name) for number, name in enumerate("aaab")]
+    later = [a_job("a9", 60.0, tenant="a", cpus=3), a_job("b9", 120.0, tenant="b", cpus=3)]
+    found = ran(a_scenario([a_site("ams")], first + later))
+    assert found["b9"].started_at < found["a9"].started_at
+
+
+def test_best_effort_gives_way_and_begins_again():
+    best_effort = a_job("idle", 0.0, run_hours=2, cpus=4, preemptible=True)
+    found = ran(a_scenario([a_site("ams", price=1.0)], [best_effort, a_job("firm", HOUR, cpus=4)]))
+    assert found["firm"].started_at == pytest.approx(HOUR, abs=60)
+    assert (found["idle"].attempts, found["idle"].ended_at) == (2, pytest.approx(4 * HOUR, abs=120))
+    assert found["idle"].compute_money == pytest.approx(12.0, abs=0.2)  # 1 h that was lost, and 2 h, of 4 cpus

@@ -1,0 +1,58 @@
+"""What-if questions, through the whole broker."""
+
+import asyncio
+
+import pytest
+
+from adapters.twin import Behaviour
+from broker.errors import Invalid, TooMany
+
+ENDLESS = Behaviour(seconds=10_000.0)
+
+
+def a_job(name, **more):
+    return {"name": name, "command": ["true"], "resources": {"cpus": 1, "memory_gib": 0.1}, "run_time": 3600, **more}
+
+
+@pytest.fixture
+async def full(fed, federation, until):
+    """One cpu at ams, where one job runs and three wait."""
+    federation.behaviour = ENDLESS
+    await fed.put("sites", "ams", federation.site("ams", cpus=1.0))
+    await fed.submit([a_job(f"j{number}") for number in range(4)])
+    await until(lambda: fed.list("jobs", phase="running"), lambda found: len(found["items"]) == 1)
+
+
+async def test_more_nodes_end_the_queue_sooner_and_nothing_is_stored(fed, full):
+    answer = await fed.what_if({"nodes": [{"site": "ams", "pool": "cpu", "more": 3}]})
+    before, after = answer["whole"]["before"], answer["whole"]["after"]
+    # an hour each: one after the other, or side by side
+    assert (before["jobs"], round(before["last_end_h"]), round(after["last_end_h"])) == (4, 4, 1)
+    assert [each["name"] for each in answer["tenants"]] == ["default"]
+    assert (await fed.get("sites", "ams"))["pools"][0]["nodes"] == 1
+
+
+async def test_losing_the_only_site_leaves_nothing_to_run_on(fed, full):
+    answer = await fed.what_if({"lose_sites": ["ams"]})
+    assert (answer["whole"]["after"]["never_end"], answer["moved"]) == (4, 0)
+
+
+async def test_one_question_at_a_time(fed, full):
+    questions = [fed.what_if({"lose_sites": ["ams"]}) for _ in range(3)]
+    answers = await asyncio.gather(*questions, return_exceptions=True)
+    assert any(isinstance(each, TooMany) for each in answers)
+    assert any(isinstance(each, dict) for each in answers)
+
+
+@pytest.mark.parametrize(
+    ("body", "cure"),
+    [
+        ({}, "nothing would change"),
+        ({"lose_sites": ["amss"]}, "did you mean ams"),
+        ({"colour": 1}, "colour"),
+        ({"weights": {"default": 0}}, "weights.default"),
+    ],
+)
+async def test_a_bad_question_is_told(fed, full, body, cure):
+    with pytest.raises(Invalid, match=cure):
+        await fed.what_if(body)

@@ -1,0 +1,94 @@
+"""What would come of a change: by example, the arithmetic beside it."""
+
+from dataclasses import replace
+
+import pytest
+
+from broker.documents.whatif import WhatIfBody
+from broker.errors import Invalid
+from broker.placement.view import TenantView
+from broker.simulator.scenario import Underway
+from broker.simulator.whatif import changed, what_if
+from tests.broker.simulator.scenes import a_job, a_link, a_scenario, a_site
+
+HOUR = 3600.0
+
+
+def asked(scenario, **body):
+    return what_if(scenario, changed(scenario, WhatIfBody.model_validate(body)))
+
+
+def test_more_nodes_halve_the_wait():
+    # 4 jobs of a whole node and an hour each: one node ends them after 1, 2, 3 and 4 h; two after 1, 1, 2 and 2 h
+    scenario = a_scenario([a_site("ams")], [a_job(f"j{number}", cpus=4) for number in range(4)])
+    answer = asked(scenario, nodes=[{"site": "ams", "pool": "cpu", "more": 1}])
+    before, after = answer.whole.before, answer.whole.after
+    assert (before.mean_end_h, before.last_end_h) == (pytest.approx(2.5, abs=0.02), pytest.approx(4, abs=0.02))
+    assert (after.mean_end_h, after.last_end_h) == (pytest.approx(1.5, abs=0.02), pytest.approx(2, abs=0.02))
+    (of_class,) = answer.classes
+    assert (of_class.name, of_class.before.jobs) == ("default: 4 cpus, 0 GiB, 1.0 h", 4)
+
+
+def test_a_lost_site_takes_what_runs_there_and_what_only_it_has():
+    # one job runs at ams for another hour; one waits for data that only ams has; both could run at fra
+    job, reader = a_job("runs", -HOUR, run_hours=2), a_job("reads", inputs=("corpus",))
+    scenario = a_scenario([a_site("ams"), a_site("fra")], [reader], {"corpus": "ams"}, [a_link("ams", "fra")])
+    scenario = replace(scenario, begun=(Underway(job, "ams", "cpu", None, HOUR),))
+    answer = asked(scenario, lose_sites=["ams"])
+    assert (answer.whole.before.jobs, answer.whole.before.never_end) == (2, 0)
+    assert answer.whole.before.last_end_h == pytest.approx(1.0, abs=0.01)
+    assert (answer.moved, answer.whole.after.never_end) == (1, 1)
+    assert answer.whole.after.last_end_h == pytest.approx(2.0, abs=0.01)
+
+
+def test_what_runs_already_keeps_its_room_until_it_ends():
+    job = a_job("runs", cpus=4, run_hours=5)
+    scenario = replace(
+        a_scenario([a_site("ams")], [a_job("waits", -600.0, cpus=4)]),
+        begun=(Underway(job, "ams", "cpu", None, 2 * HOUR),),
+    )
+    answer = what_if(scenario, scenario)
+    assert answer.whole.before.last_end_h == pytest.approx(3.0, abs=0.02)
+    assert answer.classes == ()
+
+
+def test_a_price_moves_jobs_and_money():
+    # an hour at ams costs 1, at fra 2; then 3 at ams
+    job = a_job("one", objective=replace(a_job("x").shape.objective, hours=0.001, money=1.0))
+    scenario = a_scenario([a_site("ams", price=1.0), a_site("fra", price=2.0)], [job])
+    answer = asked(scenario, prices=[{"site": "ams", "cpu_hour": 3.0}])
+    assert (answer.whole.before.money, answer.whole.after.money) == (pytest.approx(1.0), pytest.approx(2.0))
+
+
+def test_a_new_link_brings_data():
+    scenario = a_scenario([a_site("ams"), a_site("fra")], [a_job("one", inputs=("corpus",), names=("fra",))], {"corpus": "ams"})
+    answer = asked(scenario, links=[{"from": "ams", "to": "fra", "bandwidth_gbps": 10.0}])
+    assert (answer.whole.before.never_end, answer.whole.after.never_end) == (1, 0)
+    assert answer.whole.after.wan_gib == pytest.approx(3600)
+
+
+def test_a_weight_changes_whose_turn_it_is():
+    jobs = [a_job(f"{name}{number}", tenant=name, cpus=4) for number in range(3) for name in "ab"]
+    scenario = replace(a_scenario([a_site("ams")], jobs), tenants=(TenantView("a"), TenantView("b")))
+    answer = asked(scenario, weights={"a": 1000.0})
+    by_name = {each.name: each for each in answer.tenants}
+    assert by_name["a"].after.mean_end_h < by_name["a"].before.mean_end_h
+    assert by_name["b"].after.mean_end_h > by_name["b"].before.mean_end_h
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "cure"),
+    [
+        ({"lose_sites": ["amss"]}, "lose_sites.0", "did you mean ams?"),
+        ({"nodes": [{"site": "ams", "pool": "gpu", "more": 1}]}, "nodes.0.pool", "no pool of ams is named gpu"),
+        ({"nodes": [{"site": "ams", "pool": "cpu", "more": -2}]}, "nodes.0.more", "cpu has 1 nodes"),
+        ({"prices": [{"site": "osl"}]}, "prices.0.site", "no site is named osl"),
+        ({"links": [{"from": "ams", "to": "osl", "bandwidth_gbps": 1.0}]}, "links.0.to", "no site is named osl"),
+        ({"links": [{"from": "ams", "to": "ams"}]}, "links.0.bandwidth_gbps", "give the new one some"),
+        ({"weights": {"red": 2.0}}, "weights.red", "no tenant is named red"),
+    ],
+)
+def test_a_change_of_what_is_not_there_is_told(body, field, cure):
+    with pytest.raises(Invalid) as error:
+        asked(a_scenario([a_site("ams")], [a_job("one")]), **body)
+    assert [(fault.field, cure in fault.message) for fault in error.value.faults] == [(field, True)]
