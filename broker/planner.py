@@ -194,7 +194,7 @@ class Planner:
             return None
         events: list[Event] = [Placed(now, placement.site, placement.pool, placement.gpu_type, placement.decision)]
         made = {keys.booking(booking.dataset, booking.target): booking for booking in placement.bookings}
-        if not all(_has_source(booking, world) for key, booking in made.items() if key in placing.makes):
+        if not all(_may_begin(booking, world) for key, booking in made.items() if key in placing.makes):
             return None
         if not made:
             events.append(Staged(now))
@@ -283,8 +283,11 @@ def _may_be_asked(job: Job, eviction: Eviction) -> bool:
     return not job.is_asked_to_end and state.phase in HOLDING and state.attempt.site == eviction.site
 
 
-def _has_source(booking: Booking, world: World) -> bool:
-    return booking.source in world.sites and booking.source in world.replicas.get(booking.dataset, {})
+def _may_begin(booking: Booking, world: World) -> bool:
+    """Whether the source of a transfer still has the dataset, and its target may still get it."""
+    dataset, target = world.datasets.get(booking.dataset), world.sites.get(booking.target)
+    has_source = booking.source in world.sites and booking.source in world.replicas.get(booking.dataset, {})
+    return has_source and dataset is not None and target is not None and dataset.may_enter(target.region)
 
 
 def _waits_since(job: Job) -> float:

@@ -56,6 +56,14 @@ def of_job(shape: Shape, kept_hours: float) -> Iterator[Change]:
     if rules.file_system:
         text = f"without file system {rules.file_system}"
         yield Change("file-system", text, replace(shape, sites=replace(rules, file_system=None)))
+    if rules.prefer:
+        yield Change("prefer", "without preferring any site", replace(shape, sites=replace(rules, prefer=())))
+    if rules.affinity is not None:
+        yield Change("affinity", f"without affinity {rules.affinity}", replace(shape, sites=replace(rules, affinity=None)))
+    if rules.spread is not None:
+        yield Change("spread", f"without spread {rules.spread.word}", replace(shape, sites=replace(rules, spread=None)))
+    if shape.max_cost is not None:
+        yield Change("max-cost", "without max_cost", replace(shape, max_cost=None))
     if each.gpus.types:
         yield Change("gpu-type", "GPUs of any type", _with(shape, replace(each, gpus=GpuRequest(each.gpus.count))))
     if each.gpus.count > 1:

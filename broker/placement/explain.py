@@ -15,11 +15,12 @@ from broker.placement.behind import before
 from broker.placement.board import Board, Choices
 from broker.placement.filters import LASTING_RULES, Kind, Objection, gpu_types, pool_objection, site_objections
 from broker.placement.memory import Memory
+from broker.placement.narrowing import Narrowed, is_narrowed, narrowed
 from broker.placement.order import Rank
 from broker.placement.quotas import over_quota
 from broker.placement.remedies import Remedy, remedies
 from broker.placement.staging import Staging
-from broker.placement.view import Binding, Plan, PlanInput, SiteView, Wait
+from broker.placement.view import Binding, Passed, Plan, PlanInput, SiteView, Wait
 from broker.placement.words import amount, listed, mass, span, sum_of_money
 from broker.records import Booking
 from topology.graph import Topology
@@ -81,8 +82,8 @@ def _verdicts(shape: Shape, given: PlanInput, waited_hours: float, last: Plan, m
     board = Board(given, memory)
     board.stand_behind(before(shape, last))
     choices = board.choices(shape, waited_hours)
-    found = _by_site(shape, choices, board, given.topology)
     against = board.objections(choices)
+    found = [each for each in _by_site(shape, choices, board, given.topology) if each[0].site not in against]
     verdicts = (*(verdict for verdict, _ in found), *(_of_objections(site, said) for site, said in against.items()))
     if not found:
         passed = reasons.objected(against)
@@ -91,16 +92,29 @@ def _verdicts(shape: Shape, given: PlanInput, waited_hours: float, last: Plan, m
     if allowance is not None and not (allowance.jobs(rank)[np.isfinite(choices.weighed)] > 0).any():
         passed = over_quota(shape, allowance, choices.weighed, rank)
         return Explanation(verdicts, None, passed.reason, passed.help, Binding(Kind.QUOTA, passed.reason))
+    narrow = None
+    if is_narrowed(shape):
+        quota = None if allowance is None else allowance.jobs(rank)
+        narrow = narrowed(choices, quota, (given.now - waited_hours * 3600,), board)
+        found = _by_site(shape, narrow.choices, board, given.topology)
+    if not found:
+        return Explanation(verdicts, None, *_told(Passed(""), narrow))
     best, option = found[0]
     if not best.cost or not best.cost.wait_hours:
-        return Explanation(verdicts, best.site)
-    planned = last.passed.get(shape)
-    if planned is None or planned.wait is None:
+        return Explanation(verdicts, best.site, *_told(Passed(""), narrow))
+    passed = last.passed.get(shape, Passed(""))
+    if passed.wait is None:
         behind_hours = float(board.pools.backlog[choices.options.places[option]])
-        planned = reasons.waits(board.waiting_at(choices, option), best.cost.wait_hours, "", behind_hours)
-    binding = planned.wait.binding if planned.wait else None
-    at = (planned.site, planned.pool)
-    return Explanation(verdicts, None, planned.reason, planned.help, binding, at, planned.wait)
+        passed = reasons.waits(board.waiting_at(choices, option), best.cost.wait_hours, "", behind_hours)
+        passed = narrow.told(passed) if narrow else passed
+    binding = passed.wait.binding if passed.wait else None
+    return Explanation(verdicts, None, passed.reason, passed.help, binding, (passed.site, passed.pool), passed.wait)
+
+
+def _told(passed: Passed, narrow: Narrowed | None) -> tuple[str, tuple[str, ...]]:
+    """A reason and what would help, with what the job itself asks for."""
+    passed = narrow.told(passed) if narrow else passed
+    return passed.reason, passed.help
 
 
 def _ruling_out(against: Mapping[str, tuple[Objection, ...]]) -> Binding | None:

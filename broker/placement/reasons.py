@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from broker.placement.filters import Kind, Objection
 from broker.placement.view import Binding, Passed, Wait
@@ -14,6 +14,8 @@ MOST_TOLD = 3
 """Sites named in a reason; the others are counted."""
 YIELDING_HOURS = 1 / 60
 """For those that give way, to be over."""
+LEFT_OUT = (Kind.NAME, Kind.REGION, Kind.TOGETHER)
+"""The job itself leaves out a site of which one of these is said."""
 
 
 def objected(objections: Mapping[str, tuple[Objection, ...]]) -> Passed:
@@ -23,7 +25,7 @@ def objected(objections: Mapping[str, tuple[Objection, ...]]) -> Passed:
         return Passed("no site is registered", ("a site",))
     lasting = {site: tuple(each for each in said if each.kind.is_lasting) for site, said in objections.items()}
     passing = {site: said for site, said in objections.items() if not lasting[site]}
-    left_out = {site for site, said in objections.items() if any(each.kind in (Kind.NAME, Kind.REGION) for each in said)}
+    left_out = {site for site, said in objections.items() if any(each.kind in LEFT_OUT for each in said)}
     told = dict(sorted((passing or lasting).items(), key=lambda each: each[0] in left_out))
     texts = [f"{site}: {listed([each.text for each in said], MOST_TOLD, ', ')}" for site, said in told.items()]
     cures = [tuple(each.help for each in said) for said in told.values()]
@@ -92,6 +94,28 @@ def waits(at: Full, hours: float, here: str, behind_hours: float = 0.0, each_hou
     binding = Binding("turn", f"{span(behind_hours)} of work for {at.site}/{at.pool} is before it") if is_turn else at.binding
     wait = Wait(hours, behind_hours, each_hours, binding, is_kept=at.fit >= at.tasks)
     return Passed(reason, (at.help,), at.site, at.pool, wait)
+
+
+@dataclass(frozen=True, slots=True)
+class Spill:
+    """The next rank of sites that a job may not go to yet: in how many hours it may, the sites before it, and the one of that
+    rank; empty for all that it does not name."""
+
+    hours: float
+    before: tuple[str, ...]
+    then: str
+
+
+def prefers(spill: Spill, passed: Passed) -> Passed:
+    """It does not look any further yet."""
+    before, then = " or ".join(spill.before), spill.then or "any other site"
+    return replace(passed, reason=f"waits for {before}, which it prefers, {span(spill.hours)} more; then {then}")
+
+
+def is_late(left_hours: float, passed: Passed) -> Passed:
+    """Its deadline is so many hours away, or past where that is negative, and there is no saving it."""
+    when = f"in {span(left_hours)}, cannot be met any more" if left_hours > 0 else f"{span(-left_hours)} ago, was not met"
+    return replace(passed, reason="; ".join(filter(None, (passed.reason, f"its deadline, {when}"))))
 
 
 def gives_way(at: Full, evictions: int) -> Passed:

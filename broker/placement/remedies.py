@@ -19,7 +19,8 @@ from broker.placement.board import Board, Choices
 from broker.placement.changes import Change, of_admission, of_data, of_job, of_nodes
 from broker.placement.filters import Kind
 from broker.placement.memory import Memory
-from broker.placement.view import Awaited, PlanInput
+from broker.placement.narrowing import is_narrowed, narrowed
+from broker.placement.view import Awaited, PlanInput, SiteView
 from broker.placement.words import span
 
 MOST_TOLD = 3
@@ -149,7 +150,10 @@ class _Trials:
         """The best at the one site that changes. In a pool that grows, what waits before the job is worked off so much faster;
         it does not start before that."""
         assert change.view is not None
-        world = replace(self._given, sites=(change.view,), topology=change.topology or self._given.topology)
+        sites: tuple[SiteView, ...] = (change.view,)
+        if is_narrowed(change.shape):
+            sites = tuple(change.view if view.site.name == site else view for view in self._given.sites)
+        world = replace(self._given, sites=sites, topology=change.topology or self._given.topology)
         board = Board(world, Memory())
         if change.growth is None:
             board.stand_behind(self._awaited.values())
@@ -182,8 +186,15 @@ def _best(board: Board, choices: Choices) -> _Best | None:
     """None where no site takes it."""
     if not np.isfinite(choices.weighed).any():
         return None
-    waits = board.waits(choices, board.room(choices), math.inf)
+    room, allowed = board.room(choices), None
+    if is_narrowed(choices.shape):
+        narrow = narrowed(choices, None, (board.given.now - choices.waited_hours * 3600,), board)
+        choices, room, allowed = narrow.choices, narrow.room, narrow.allowed
+    waits = board.waits(choices, room, math.inf, allowed)
+    if not room.any() and not len(waits.options):
+        return None
     hours, total = np.zeros(len(choices.weighed)), choices.weighed.copy()
+    total[room == 0] = math.inf
     hours[waits.options], total[waits.options] = waits.hours, waits.totals
     best = int(total.argmin())
     options, place = choices.options, int(choices.options.places[best])

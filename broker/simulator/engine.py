@@ -12,6 +12,7 @@ from itertools import count, islice
 
 from adapters.kinds import takes
 from broker.jobs.model import Shape
+from broker.placement.companions import Companions
 from broker.placement.view import Attempts, Placement, Plan, PlanInput, QueuedClass, SiteView
 from broker.records import Health
 from broker.simulator.outcome import Outcome, Ran, Sample
@@ -94,6 +95,7 @@ class _Simulation:
         self._graph = graph
         self._sites = {name: _opened(site, scenario.rooms) for name, site in graph.sites.items()}
         self._tenants = Tenants(scenario)
+        self._companions = Companions(())
         self._jobs = [_Job(index, arrival) for index, arrival in enumerate(scenario.arrivals)]
         begun = enumerate(scenario.begun, len(self._jobs))
         self._begun = [(_Job(index, each.arrival), each) for index, each in begun]
@@ -180,8 +182,8 @@ class _Simulation:
         classes = tuple(self._classes[shape] for shape in self._queue)
         views = tuple(self._view(at) for at in self._sites.values())
         topology = self._seen({of for shape in self._queue for of in shape.inputs})
-        tenants = self._tenants.views(self._now)
-        return PlanInput(self._now, topology, views, classes, self._transfers.bookings, tenants)
+        tenants, groups = self._tenants.views(self._now), self._companions.groups()
+        return PlanInput(self._now, topology, views, classes, self._transfers.bookings, tenants, groups=groups)
 
     def _seen(self, datasets: Iterable[DatasetId]) -> Topology:
         """The topology with the replicas of these; those at lost sites are of no use."""
@@ -272,6 +274,7 @@ class _Simulation:
         at.best_effort += job.arrival.shape.preemptible
         at.view = None
         self._tenants.hold(job.arrival.shape.tenant, job.site, job.stay.task * job.stay.tasks)
+        self._companions.placed(job.arrival.shape, job.site, 1)
 
     def _job(self, index: int) -> _Job:
         return self._jobs[index] if index < len(self._jobs) else self._begun[index - len(self._jobs)][0]
@@ -303,6 +306,7 @@ class _Simulation:
             self._bill(job, at, (self._now - job.started_at) / 3600)
         at.pools[job.pool].leave(job.stay)
         self._tenants.let_go(job.arrival.shape.tenant, job.site, job.stay.task * job.stay.tasks)
+        self._companions.placed(job.arrival.shape, job.site, -1)
         at.best_effort -= job.arrival.shape.preemptible
         job.stay = None
         del at.jobs[job]
