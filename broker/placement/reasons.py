@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from broker.placement.filters import Kind, Objection
 from broker.placement.view import Binding, Passed, Wait
@@ -36,7 +37,7 @@ def objected(objections: Mapping[str, tuple[Objection, ...]]) -> Passed:
     return Passed(f"{lead}: {listed(texts, MOST_TOLD)}{more}", helps[:MOST_TOLD])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Full:
     """A pool that cannot start a job now: `fit` of its tasks fit, and `free` is what is free there by sums."""
 
@@ -52,38 +53,40 @@ class Full:
         """Why it cannot."""
         if self.fit >= self.tasks:
             return "its room is kept for an earlier job"
-        return f"{self.fit} of {self.tasks} tasks fit" if self.tasks > 1 else f"short of {self._short or self.task}"
+        return f"{self.fit} of {self.tasks} tasks fit" if self.tasks > 1 else f"short of {self._short_text or self.task}"
 
     @property
     def binding(self) -> Binding:
         """The one thing that is short, the most by what is wanted of it."""
-        wanted, short = self.task * self.tasks, (self.task * self.tasks).shortfall(self.free)
+        wanted, short, pool = self.task * self.tasks, self._short, f"{self.site}/{self.pool}"
         if self.fit >= self.tasks:
-            return Binding("kept", f"the room of {self.site}/{self.pool} is kept for an earlier job")
+            return Binding("kept", f"the room of {pool} is kept for an earlier job")
         if short == Resources():
-            whole = f"has {wanted} free, yet not together on its nodes"
-            return Binding("nodes", f"{self.site}/{self.pool} {whole}")
+            return Binding("nodes", f"{pool} has {wanted} free, yet not together on its nodes")
         parts = [
             ("cpus", short.cpus / (wanted.cpus or 1.0), Resources(short.cpus)),
             ("memory", short.memory_gib / (wanted.memory_gib or 1.0), Resources(0.0, short.memory_gib)),
             ("gpus", short.gpu_count / (wanted.gpu_count or 1), Resources(gpus=short.gpus)),
         ]
         what, _, lacking = max(parts, key=lambda part: part[1])
-        return Binding(what, f"{self.site}/{self.pool} is short of {lacking}")
+        return Binding(what, f"{pool} is short of {lacking}")
 
     @property
     def help(self) -> str:
         """What would let the job start there."""
         if self.fit >= self.tasks:
             return f"a shorter run time, or more room at {self.site}"
-        short = self._short
+        short = self._short_text
         return f"{short} more at {self.site}" if short else f"{self.task} free on one node at {self.site}"
 
-    @property
-    def _short(self) -> str:
-        """What the pool lacks by its sums; empty when only its nodes are too broken up."""
-        short = (self.task * self.tasks).shortfall(self.free)
-        return str(short) if short != Resources() else ""
+    @cached_property
+    def _short(self) -> Resources:
+        """What the pool lacks by its sums; nothing when only its nodes are too broken up."""
+        return (self.task * self.tasks).shortfall(self.free)
+
+    @cached_property
+    def _short_text(self) -> str:
+        return str(self._short) if self._short != Resources() else ""
 
 
 def waits(at: Full, hours: float, here: str, behind_hours: float = 0.0, each_hours: float = 0.0) -> Passed:
