@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -22,6 +23,7 @@ from broker.world import World
 MOST_S = 120.0
 """A question that takes longer is given up."""
 AGAIN_S = 10.0
+NICENESS = 10
 
 
 class WhatIfs:
@@ -60,8 +62,9 @@ async def _simulated(scenario: Scenario, other: Scenario) -> Answer:
 
 
 def _answer(to: Connection, scenario: Scenario, other: Scenario) -> None:
-    """In the process."""
+    """In the process, which leaves the processors to whatever else is to be done."""
     live_with_parent()
+    os.nice(NICENESS)
     to.send(what_if(scenario, other))
 
 

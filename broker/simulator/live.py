@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from broker.jobs.model import Shape
@@ -13,7 +13,7 @@ from broker.simulator.scenario import HALF_LIFE_S, Arrival, Change, Maintenance,
 from topology.graph import Topology
 from topology.room import Room
 
-Queue = Mapping[Shape, Collection[tuple[float, str]]]
+Queue = Mapping[Shape, Sequence[tuple[float, str]]]
 """Jobs that wait, by class: (created at, id), oldest first."""
 
 MOST_JOBS = 20_000
@@ -26,15 +26,14 @@ def live(
     """The federation from `given.now` on; all times given are epoch seconds. Jobs run as long as they are expected to, and what
     should be over already ends at once. `given.topology` has the replicas of all that jobs read and bookings bring."""
     begun = tuple(_since(each, given.now) for each in at_sites)
-    waiting = _sampled(queue, most)
-    arrivals = [Arrival(name, created - given.now, shape, shape.run_time_s) for created, name, shape in waiting]
+    arrivals = [Arrival(name, created - given.now, shape, shape.run_time_s) for created, name, shape in _sampled(queue, most)]
     whole = sum(len(members) for members in queue.values())
     return Scenario(
         name="live",
         topology=given.topology,
         arrivals=tuple(sorted(arrivals, key=lambda each: (each.at, each.name))),
         changes=tuple(_closed(given)),
-        notes=_notes(len(waiting), whole, len(begun)),
+        notes=_notes(len(arrivals), whole, len(begun)),
         tenants=given.tenants,
         half_life_s=half_life_s,
         begun=begun,
@@ -48,10 +47,16 @@ def _rooms(given: PlanInput) -> dict[tuple[str, str], Room]:
     return {(view.site.name, pool.name): view.rooms.get(pool.name, Room()) for view in given.sites for pool in view.site.pools}
 
 
-def _sampled(queue: Queue, most: int) -> list[tuple[float, str, Shape]]:
-    """Evenly over classes, and in each over ages."""
-    every = [(created, name, shape) for shape, members in queue.items() for created, name in members]
-    return every if len(every) <= most else [every[number * len(every) // most] for number in range(most)]
+def _sampled(queue: Queue, most: int) -> Iterator[tuple[float, str, Shape]]:
+    """Evenly over classes, and in each over ages: number n of `most` is the job at n * whole / most, class after class."""
+    whole, before = sum(len(members) for members in queue.values()), 0
+    most = min(most, whole)
+    for shape, members in queue.items():
+        first, end = (-(-place * most // whole) for place in (before, before + len(members)))
+        for number in range(first, end):
+            created, name = members[number * whole // most - before]
+            yield created, name, shape
+        before += len(members)
 
 
 def _since(job: Underway, now: float) -> Underway:

@@ -16,6 +16,10 @@ from broker.simulator.scenario import Scenario
 
 MOST_CLASSES = 20
 """Those that are told, of which most changes."""
+TURN_S = (10.0, 120.0)
+TURN_PART = 1 / 800_000
+"""Plans are this part of the mean run time apart for each job that waits, between these bounds: a long queue, whose plans
+take long and of which a minute tells nothing new, is planned more seldom."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,8 @@ class Answer:
 
 def what_if(scenario: Scenario, changed: Scenario) -> Answer:
     """Both simulated to their ends with the planner."""
-    before, after = (simulate(each, Ours()).jobs for each in (scenario, changed))
+    turn_s = _turn_s(scenario)
+    before, after = (simulate(each, Ours(), turn_s=turn_s).jobs for each in (scenario, changed))
     shapes = {each.name: each.shape for each in (*scenario.arrivals, *(begun.arrival for begun in scenario.begun))}
     pairs = list(zip(before, after, strict=True))
     running = {each.arrival.name for each in scenario.begun if each.ends_at is not None}
@@ -66,6 +71,10 @@ def what_if(scenario: Scenario, changed: Scenario) -> Answer:
         moved=sum(now.attempts > was.attempts for was, now in pairs if was.name in running),
         notes=(scenario.notes,),
     )
+
+
+def _turn_s(scenario: Scenario) -> float:
+    return min(max(sum(job.run_time_s for job in scenario.arrivals) * TURN_PART, TURN_S[0]), TURN_S[1])
 
 
 Pairs = Sequence[tuple[Ran, Ran]]

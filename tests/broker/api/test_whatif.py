@@ -37,6 +37,17 @@ async def test_losing_the_only_site_leaves_nothing_to_run_on(fed, full):
     assert (answer["whole"]["after"]["never_end"], answer["moved"]) == (4, 0)
 
 
+async def test_what_runs_at_a_lost_site_begins_again_elsewhere(fed, full, federation, until):
+    await fed.put("sites", "fra", federation.site("fra", cpus=8.0))
+    await until(lambda: fed.list("jobs", phase="running"), lambda found: len(found["items"]) == 4)
+    answer = await fed.what_if({"lose_sites": ["ams"]})
+    before, after = answer["whole"]["before"], answer["whole"]["after"]
+    # all four run for an hour; without ams the one there begins again, at the next plan
+    assert (before["jobs"], before["never_end"], round(before["last_end_h"], 1)) == (4, 0, 1.0)
+    assert (answer["moved"], after["never_end"], round(after["last_end_h"], 1)) == (1, 0, 1.0)
+    assert answer["notes"] == ["0 jobs that wait and 4 jobs at sites; run times as expected, and no new jobs come"]
+
+
 async def test_one_question_at_a_time(fed, full):
     questions = [fed.what_if({"lose_sites": ["ams"]}) for _ in range(3)]
     answers = await asyncio.gather(*questions, return_exceptions=True)
@@ -51,6 +62,8 @@ async def test_one_question_at_a_time(fed, full):
         ({"lose_sites": ["amss"]}, "did you mean ams"),
         ({"colour": 1}, "colour"),
         ({"weights": {"default": 0}}, "weights.default"),
+        ({"prices": [{"site": "ams"}]}, "name cpu_hour or gpu_hour"),
+        ({"links": [{"from": "ams", "to": "fra"}]}, "name bandwidth_gbps or price_per_gib"),
     ],
 )
 async def test_a_bad_question_is_told(fed, full, body, cure):

@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from broker.placement.view import TenantView
 from broker.records import Booking, Health
@@ -43,9 +45,9 @@ def test_the_queue_has_its_age_and_begins_now():
 
 def test_what_runs_holds_its_room_until_it_is_expected_to_end():
     # 2 cpus of 4 for another 3 h: a job of 4 waits for that, one of 2 does not
-    given = a_world(a_view("ams", cpus=4))
+    world = a_world(a_view("ams", cpus=4))
     waits = {a_shape(cpus=4): [(NOW - 60, "large")], a_shape(cpus=2, run_hours=2): [(NOW, "small")]}
-    found = ran(live(given, waits, [at_site("runs", "ams", 3, cpus=2)]))
+    found = ran(live(world, waits, [at_site("runs", "ams", 3, cpus=2)]))
     assert (found["runs"].started_at, found["runs"].ended_at) == (0.0, 3 * HOUR)
     assert found["small"].started_at < 60
     assert found["large"].started_at == pytest.approx(3 * HOUR, abs=60)
@@ -65,50 +67,50 @@ def test_what_waits_in_a_sites_own_queue_starts_there_in_turn():
 
 def test_what_others_use_is_not_there_to_be_used():
     # two nodes of 8 cpus, of which others leave 6 and 2: one job of 5 at a time
-    given = a_world(a_view("ams", cpus=8, nodes=2, free=(6, 2)))
-    found = ran(live(given, queue(a_shape(cpus=5), 2), ()))
+    world = a_world(a_view("ams", cpus=8, nodes=2, free=(6, 2)))
+    found = ran(live(world, queue(a_shape(cpus=5), 2), ()))
     assert sorted(round(job.started_at / HOUR) for job in found.values()) == [0, 1]
 
 
 def test_a_gang_that_waits_where_others_took_the_room_goes_elsewhere():
-    given = a_world(a_view("ams", cpus=8, free=(2,)), a_view("fra", cpus=8))
-    job = ran(live(given, {}, [at_site("gang", "ams", tasks=4)]))["gang"]
+    world = a_world(a_view("ams", cpus=8, free=(2,)), a_view("fra", cpus=8))
+    job = ran(live(world, {}, [at_site("gang", "ams", tasks=4)]))["gang"]
     assert (job.site, job.attempts) == ("fra", 2)
 
 
 def test_data_on_its_way_comes_when_it_is_expected_and_is_not_paid_again():
     # 3600 GiB at 1 GiB/s, begun half an hour ago
-    given = a_world(
+    world = a_world(
         *(a_view("ams"), a_view("fra")),
         at={"corpus": "ams"},
         links=[a_link("ams", "fra", price=1.0)],
         bookings=(a_booking("ams", "fra", 3600, ago_s=HOUR / 2),),
     )
-    job = ran(live(given, {}, [at_site("reads", "fra", inputs=("corpus",))]))["reads"]
+    job = ran(live(world, {}, [at_site("reads", "fra", inputs=("corpus",))]))["reads"]
     assert (job.started_at, job.egress_money, job.wan_gib) == (pytest.approx(HOUR / 2), 0.0, 0.0)
 
 
 def test_a_transfer_under_way_leaves_others_what_is_free_of_the_link():
     # all of the link for half an hour; then another hour for the same size
-    given = a_world(
+    world = a_world(
         *(a_view("ams"), a_view("fra")),
         at={"corpus": "ams", "images": "ams"},
         links=[a_link("ams", "fra")],
         bookings=(a_booking("ams", "fra", 1800),),
     )
-    job = ran(live(given, queue(a_shape(inputs=("images",), names=("fra",)), 1), ()))["j0"]
+    job = ran(live(world, queue(a_shape(inputs=("images",), names=("fra",)), 1), ()))["j0"]
     assert job.started_at == pytest.approx(1.5 * HOUR, abs=60)
 
 
 def test_data_that_can_come_from_nowhere_keeps_its_reader_in_the_queue():
-    given = a_world(a_view("ams"), a_view("fra"), at={"corpus": "ams"})
-    job = ran(live(given, {}, [at_site("reads", "fra", inputs=("corpus",))]))["reads"]
+    world = a_world(a_view("ams"), a_view("fra"), at={"corpus": "ams"})
+    job = ran(live(world, {}, [at_site("reads", "fra", inputs=("corpus",))]))["reads"]
     assert (job.site, job.attempts) == ("ams", 2)
 
 
 def test_a_transfer_over_what_is_no_longer_declared_is_left_out():
-    given = a_world(a_view("ams"), a_view("fra"), at={"corpus": "ams"}, bookings=(a_booking("ams", "fra", 1.0),))
-    assert live(given, {}, ()).bookings == ()
+    world = a_world(a_view("ams"), a_view("fra"), at={"corpus": "ams"}, bookings=(a_booking("ams", "fra", 1.0),))
+    assert live(world, {}, ()).bookings == ()
 
 
 def test_sites_stay_as_they_are():
@@ -119,8 +121,8 @@ def test_sites_stay_as_they_are():
 
 
 def test_a_pool_that_was_not_seen_yet_takes_nothing():
-    given = a_world(replace(a_view("ams"), rooms={}), a_view("fra"))
-    assert ran(live(given, queue(a_shape(), 1), ()))["j0"].site == "fra"
+    world = a_world(replace(a_view("ams"), rooms={}), a_view("fra"))
+    assert ran(live(world, queue(a_shape(), 1), ()))["j0"].site == "fra"
 
 
 def test_tenants_go_on_with_what_they_held_and_how_it_fades():
@@ -135,4 +137,17 @@ def test_of_a_long_queue_the_same_part_of_each_class_is_simulated():
     scenario = live(a_world(a_view("ams")), queue(large, 600) | queue(small, 300), (), most=90)
     assert sum(job.shape == large for job in scenario.arrivals) == 60
     assert sum(job.shape == small for job in scenario.arrivals) == 30
+    assert len({job.name for job in scenario.arrivals if job.shape == large}) == 60
     assert scenario.notes.startswith("90 of 900 jobs that wait")
+
+
+@given(st.lists(st.integers(1, 40), max_size=8), st.integers(1, 120))
+def test_a_sample_is_as_large_as_it_may_be_and_takes_of_each_class_its_part(sizes, most):
+    waits = {}
+    for number, count in enumerate(sizes):
+        waits[a_shape(cpus=number + 1)] = [(NOW + at, f"c{number}-{at}") for at in range(count)]
+    arrivals = live(a_world(a_view("ams")), waits, (), most=most).arrivals
+    whole = sum(sizes)
+    assert len({job.name for job in arrivals}) == len(arrivals) == min(most, whole)
+    for shape, members in waits.items():
+        assert abs(sum(job.shape == shape for job in arrivals) - len(members) * min(most / whole, 1)) < 1
