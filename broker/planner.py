@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress, islice
 
+from broker.accuracy import RunTimes
 from broker.context import Context
 from broker.jobs.lifecycle import Cancelled, Event, GaveUp, Placed, Staged, fold
 from broker.jobs.model import BROKER, Ask, Phase, Shape, Stop
 from broker.members import Right
-from broker.placement.view import Eviction, Passed, Placement, Plan
+from broker.placement.standing import Standing, left_over, standing
+from broker.placement.view import Eviction, Passed, Placement, Plan, PlanInput
 from broker.placement.words import span
 from broker.plan_process import Runner, plan_here
 from broker.records import Booking
@@ -63,11 +65,14 @@ class Planner:
 
     def __init__(self, context: Context, runner: Runner = plan_here) -> None:
         self.reasons: Mapping[Shape, Passed] = {}
+        self._last: tuple[PlanInput, Plan] | None = None
+        self._queue: PlanInput | None = None
         self._told: frozenset[str] = frozenset()
         """Faults of the last plan: each is logged and counted when it comes, not every turn."""
         self._context = context
         self._runner = runner
         self.snapshots = Snapshots(context.world, Usage(context.world, context.settings.share_half_life_hours))
+        self.run_times = RunTimes(context.world)
 
     async def run(self, right: Right) -> None:
         """Take turns for ever: on news, and at least every `plan_interval_s`. Raises Fenced when leadership is lost."""
@@ -87,8 +92,15 @@ class Planner:
                     await clock.sleep(min(max(2 * (clock.boottime() - began), LEAST_PAUSE_S), most))
                     await self._wait(news, most)
         finally:
-            self.reasons = {}
+            self.reasons, self._last, self._queue = {}, None, None
             self._context.world.signals.unsubscribe(news)
+
+    def standing(self, shape: Shape) -> Standing | None:
+        """Where a class stands in the queue that the last plan left; None in a process that does not lead, and before a plan."""
+        if self._last is None:
+            return None
+        self._queue = self._queue or left_over(*self._last)
+        return standing(shape, self._queue)
 
     async def turn(self, right: Right) -> bool:
         """End what was cancelled, place what can be, give up what has waited too long. Returns whether a limit cut the plan
@@ -105,6 +117,7 @@ class Planner:
         given, ids = self.snapshots.take(self._context.clock.now())
         made = await self._runner(given) if given.classes else Plan()
         self.reasons = made.passed
+        self._last, self._queue = (given, made), None
         for fault in set(made.faults) - self._told:
             log.error("a class of jobs cannot be planned, by our fault, and waits:\n%s", fault)
             self._context.metrics.bugs.labels("plan").inc()
@@ -173,7 +186,7 @@ class Planner:
             return None
         events: list[Event] = [Placed(now, placement.site, placement.pool, placement.gpu_type, placement.decision)]
         made = {keys.booking(booking.dataset, booking.target): booking for booking in placement.bookings}
-        if not all(_has_source(booking, world) for key, booking in made.items() if key in placing.makes):
+        if not all(_may_begin(booking, world) for key, booking in made.items() if key in placing.makes):
             return None
         if not made:
             events.append(Staged(now))
@@ -262,8 +275,11 @@ def _may_be_asked(job: Job, eviction: Eviction) -> bool:
     return not job.is_asked_to_end and state.phase in HOLDING and state.attempt.site == eviction.site
 
 
-def _has_source(booking: Booking, world: World) -> bool:
-    return booking.source in world.sites and booking.source in world.replicas.get(booking.dataset, {})
+def _may_begin(booking: Booking, world: World) -> bool:
+    """Whether the source of a transfer still has the dataset, and its target may still get it."""
+    dataset, target = world.datasets.get(booking.dataset), world.sites.get(booking.target)
+    has_source = booking.source in world.sites and booking.source in world.replicas.get(booking.dataset, {})
+    return has_source and dataset is not None and target is not None and dataset.may_enter(target.region)
 
 
 def _waits_since(job: Job) -> float:

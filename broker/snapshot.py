@@ -9,7 +9,7 @@ from itertools import islice
 
 from adapters.kinds import takes
 from broker.jobs.model import Attempt, JobState, Phase, Shape
-from broker.placement.view import Attempts, Held, PlanInput, QueuedClass, SiteView
+from broker.placement.view import Attempts, Group, Held, PlanInput, QueuedClass, SiteView
 from broker.records import Booking, SiteStatus
 from broker.usage import Usage
 from broker.world import Job, World
@@ -84,13 +84,14 @@ class Snapshots:
         inputs = {dataset for shape in shown for dataset in shape.inputs}
         sites = self.sites()
         tenants = self.usage.tenants(now, self._holds)
-        return PlanInput(now, self.topology(inputs), sites, classes, self.bookings(), tenants), ids
+        groups = self.groups(shown)
+        return PlanInput(now, self.topology(inputs), sites, classes, self.bookings(), tenants, groups=groups), ids
 
     def why(self, shape: Shape, now: float) -> PlanInput:
         """The input that explains one shape."""
         sites = self.sites()
         tenants = self.usage.quotas(self._holds)
-        return PlanInput(now, self.topology(shape.inputs), sites, (), self.bookings(), tenants)
+        return PlanInput(now, self.topology(shape.inputs), sites, (), self.bookings(), tenants, groups=self.groups((shape,)))
 
     def topology(self, inputs: Iterable[DatasetId]) -> Topology:
         """Sites and links, with the replicas of `inputs` only: placement asks for no others, and there may be very many.
@@ -103,6 +104,11 @@ class Snapshots:
         inputs = list(inputs)
         datasets = [world.datasets[each] for each in inputs if each in world.datasets]
         return self._graph.with_replicas(datasets, [r for each in inputs for r in world.replicas.get(each, {}).values()])
+
+    def groups(self, shapes: Iterable[Shape]) -> tuple[Group, ...]:
+        """Those that these shapes belong to, as far as any of them are at sites."""
+        words = dict.fromkeys((shape.tenant, *word) for shape in shapes for word in shape.sites.words)
+        return tuple(Group(*word, dict(at)) for word in words if (at := self.world.together(word)))
 
     def bookings(self) -> tuple[Booking, ...]:
         """All transfers under way."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, insort
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from broker.ids import Ids
-from broker.jobs.model import JobSpec, JobState, Phase, Shape, Wish, shape_of
+from broker.jobs.model import JobSpec, JobState, Phase, Shape, Together, Wish, shape_of
 from broker.records import Audit, Booking, LinkStatus, Member, Pause, Restore, SiteStatus, Submission, Tenant, Unresolved
 from broker.signals import Signals
 from broker.store import keys as kinds
@@ -45,6 +45,9 @@ class Job:
 
 Sort = tuple[str, ...]
 """`("tenant", T)`, `("label", NAME, VALUE)` or `("site", S)`."""
+
+Word = tuple[str, Together, str]
+"""A tenant, and by which rule and word jobs of it belong together."""
 
 JobWatcher = Callable[[Job | None, Job | None], None]
 """Told of each change of a job: as it was and as it is; None for one that is not there."""
@@ -94,6 +97,7 @@ class World:
         self.used_by: dict[DatasetId, set[str]] = defaultdict(set)
         """Unfinished jobs by the datasets they read."""
         self._at: dict[tuple[str, Phase], dict[str, None]] = defaultdict(dict)
+        self._together: dict[Word, Counter[str]] = defaultdict(Counter)
         self._asked: dict[str, None] = {}
         self._queue: dict[Shape, list[tuple[float, str]]] = {}
         self._queued: dict[str, Shape] = {}
@@ -115,6 +119,10 @@ class World:
         """How many `at` would give."""
         wanted = phases or tuple(phase for phase in Phase if phase.is_at_site)
         return sum(len(self._at.get((site, phase), ())) for phase in wanted)
+
+    def together(self, word: Word) -> Mapping[str, int]:
+        """How many unfinished jobs of a word are at each site; those that wait are not."""
+        return self._together.get(word, {})
 
     def asked_to_end(self) -> list[Job]:
         """Unfinished jobs whose wish is to end, or to stop the current attempt; wherever they are."""
@@ -221,6 +229,8 @@ class World:
             self._asked[job.id] = None
         if state.phase is not Phase.PENDING:
             self._at[state.attempt.site, state.phase][job.id] = None
+            for rule, word in job.spec.sites.words:
+                self._together[job.spec.tenant, rule, word][state.attempt.site] += 1
             return
         if job.id not in self._queued and now is None:
             self._pending[job.wish.tenant] += 1
@@ -247,9 +257,19 @@ class World:
             self.used_by[dataset].discard(job.id)
         if job.state.phase.is_at_site:
             self._at[job.state.attempt.site, job.state.phase].pop(job.id, None)
+            self._leave_together(job)
         elif job.state.phase is Phase.PENDING:
             self._pending[job.wish.tenant] -= 1
             self._leave_queue(job)
+
+    def _leave_together(self, job: Job) -> None:
+        for rule, word in job.spec.sites.words:
+            key = (job.spec.tenant, rule, word)
+            at = self._together[key]
+            at[job.state.attempt.site] -= 1
+            self._together[key] = +at
+            if not self._together[key]:
+                del self._together[key]
 
     def _leave_queue(self, job: Job) -> None:
         shape = self._queued.pop(job.id, None)

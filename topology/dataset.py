@@ -30,6 +30,10 @@ class Dataset:
     regions: tuple[str, ...] = ()
     """Those that copies may be brought to; empty for all."""
 
+    def may_enter(self, region: str) -> bool:
+        """Whether a copy may be brought to a site of this region; what is there already may stay."""
+        return not self.regions or region in self.regions
+
 
 @dataclass(frozen=True, slots=True)
 class Replica:

@@ -24,6 +24,7 @@ from broker.documents import DatasetBody, LinkBody, SiteBody, TenantBody, body_o
 from broker.documents.reading import check, load_json
 from broker.errors import Fault, FedError, InConflict, Invalid, NotFound
 from broker.jobs.model import DEFAULT_TENANT
+from broker.placement.filters import may_not_enter
 from broker.records import Tenant
 from broker.store import keys as kinds
 from broker.store.base import Expect
@@ -82,7 +83,7 @@ async def put_link(request: web.Request) -> web.Response:
 
 @routes.put("/v1/datasets/{name}")
 async def put_dataset(request: web.Request) -> web.Response:
-    """A version never changes; replicas are added to those that are known."""
+    """A version never changes; replicas are added to those that are known. Its regions stay unless the body says otherwise."""
     services = request.app[SERVICES]
     body = check(DatasetBody, with_tenant(request, load_json(await raw_of(request))))
     world = services.context.world
@@ -93,6 +94,8 @@ async def put_dataset(request: web.Request) -> web.Response:
     declared, replicas = dataset_of(body, services.context.clock.now())
 
     def changed(old: Dataset | None) -> Dataset:
+        regions = declared.regions if old is None or "regions" in body.model_fields_set else old.regions
+        _check_regions(world, replace(declared, regions=regions), replicas)
         if old is None:
             return declared
         for name in ("size_bytes", "checksum"):
@@ -100,7 +103,7 @@ async def put_dataset(request: web.Request) -> web.Response:
             if said is not None and known is not None and said != known:
                 raise InConflict(f"{name}: {declared.id} has {known}, and a version never changes: declare a new version")
         size_bytes = declared.size_bytes if old.size_bytes is None else old.size_bytes
-        return replace(old, size_bytes=size_bytes, checksum=old.checksum or declared.checksum)
+        return replace(old, size_bytes=size_bytes, checksum=old.checksum or declared.checksum, regions=regions)
 
     keys = world.mirror.keys
     dataset, revision = await _declare(request, keys.dataset(declared.id), changed)
@@ -378,6 +381,22 @@ def _check_sites(world: World, named: Mapping[str, str]) -> None:
     faults = [Fault(field, f"no site is named {site}: apply it first") for field, site in unknown.items()]
     if faults:
         raise Invalid(faults=faults)
+
+
+def _check_regions(world: World, dataset: Dataset, replicas: Iterable[Replica]) -> None:
+    """Raise Invalid for each new replica at a site of a region that the dataset may not enter; what is known already may stay."""
+    known = world.replicas.get(dataset.id, {})
+    found = [(number, world.sites.get(each.site)) for number, each in enumerate(replicas) if each.site not in known]
+    faults = [fault for number, site in found if site and (fault := region_fault(f"replicas.{number}.site", dataset, site))]
+    if faults:
+        raise Invalid(faults=faults)
+
+
+def region_fault(field: str, dataset: Dataset, site: Site) -> Fault | None:
+    """The fault of a field that names a site which the dataset may not enter; None where it may."""
+    if dataset.may_enter(site.region):
+        return None
+    return Fault(field, f"{site.name} is in {site.region or 'no region'}: {may_not_enter(dataset).text}")
 
 
 def _key(services: Services, kind: str, name: str) -> str:

@@ -13,10 +13,12 @@ from pydantic_core import to_json
 
 from adapters.base import Check, SiteAdapter
 from broker.access import Tokens
+from broker.accuracy import RunTimes
 from broker.context import Context
 from broker.feed import Feed
 from broker.jobs.model import Shape
 from broker.members import Members
+from broker.placement.standing import Standing
 from broker.placement.view import Passed
 from broker.snapshot import Snapshots
 from broker.store.base import Store
@@ -32,6 +34,10 @@ class Planning(Protocol):
 
     reasons: Mapping[Shape, Passed]
     snapshots: Snapshots
+    run_times: RunTimes
+
+    def standing(self, shape: Shape) -> Standing | None:
+        """Where a class stands in the queue; None in a process that does not lead."""
 
 
 class LiveSites(Protocol):

@@ -73,7 +73,8 @@ async def plan_job(request: web.Request) -> web.Response:
     job = pinned(services.context.world, [check(JobBody, with_tenant(request, load_json(await raw_of(request))))])[0]
     shape = shape_of(job.spec, JobState(""))
     warnings = _warnings(services, [job.spec])
-    return answer({"name": job.name, **explanation_view(explained(services, shape)), "warnings": warnings})
+    told = explanation_view(explained(services, shape), services.planner.standing(shape))
+    return answer({"name": job.name, **told, "warnings": warnings})
 
 
 def _of_tenant(request: web.Request, plain: dict[str, Any]) -> dict[str, Any]:
@@ -118,15 +119,20 @@ def _dataset(world: World, tenant: str, name: str, version: str | None) -> Datas
 
 
 def _warnings(services: Services, specs: Sequence[JobSpec]) -> list[str]:
-    """For each class of jobs that no registered site could run, even empty and open: what each site lacks. Also of the first
-    classes with a deadline those that are not expected to meet it."""
+    """For each class of jobs that no registered site could run, even empty and open: what each site lacks. Then preferred sites
+    that are not there; and of the first classes with a deadline those that are not expected to meet it."""
     shapes: dict[Shape, None] = dict.fromkeys(shape_of(spec, JobState("")) for spec in specs)
     views = [as_declared(site) for site in services.context.world.sites.values()]
     found = [against for shape in shapes if (against := can_ever_fit(shape, views))]
+    strange = dict.fromkeys(name for shape in shapes for name in shape.sites.prefer if name not in services.context.world.sites)
     now, snapshots = services.context.clock.now(), services.planner.snapshots
     hurried = islice((shape for shape in shapes if shape.deadline_s is not None), MOST_DEADLINES)
     late = [warning for shape in hurried if (warning := misses_deadline(shape, snapshots.why(shape, now)))]
-    return [*(f"no registered site can ever run it: {'; '.join(against)}" for against in found), *late]
+    return [
+        *(f"no registered site can ever run it: {'; '.join(against)}" for against in found),
+        *(f"sites.prefer: no site is named {name}, so it is passed over" for name in strange),
+        *late,
+    ]
 
 
 def _brief(services: Services, wish: Wish) -> dict[str, object]:

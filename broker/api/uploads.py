@@ -11,7 +11,7 @@ from broker.api.changes import TRIES, fresh, is_saved
 from broker.api.finding import flag
 from broker.api.matching import tagged
 from broker.api.peers import pass_on
-from broker.api.resources import dataset_view
+from broker.api.resources import dataset_view, region_fault
 from broker.api.services import SERVICES, Services, answer
 from broker.auditing import entry
 from broker.documents import DatasetBody
@@ -44,7 +44,7 @@ async def put_content(request: web.Request) -> web.StreamResponse:
         raise web.HTTPUnsupportedMediaType(reason=f"send Content-Type: {TAR}")
     body, is_temporary = _asked(request), flag(request, "temporary")
     known_tenant(services.context.world.tenants, body.tenant)
-    site = _site_of(services.context.world, request.query.get("site"))
+    site = _site_of(services.context.world, request.query.get("site"), _known(services.context.world, body))
     if services.sites.adapter(site.name) is None:
         return await pass_on(request, services, site.name, {"site": site.name})
     path, tree = await _taken(request, services, site)
@@ -70,11 +70,19 @@ def _asked(request: web.Request) -> DatasetBody:
     return check(DatasetBody, {"name": name, "tenant": tenant, **{field: value for field, value in said.items() if value}})
 
 
-def _site_of(world: World, name: str | None) -> Site:
-    """Where it is to be kept: the site that is named, else the largest that takes jobs. Raises FedErrors."""
+def _known(world: World, body: DatasetBody) -> Dataset | None:
+    """The version that is named, where it is declared already."""
+    is_named = "version" in body.model_fields_set
+    return world.datasets.get(DatasetId(body.tenant, body.name, body.version)) if is_named else None
+
+
+def _site_of(world: World, name: str | None, dataset: Dataset | None) -> Site:
+    """Where it is to be kept: the site that is named, else the largest that takes jobs and that the dataset, where it is known,
+    may enter. Raises FedErrors."""
     if name is not None:
         if name not in world.sites:
             raise Invalid(faults=[Fault("site", f"no site is named {name}: see `fed get sites`")])
+        _check_region(dataset, world.sites[name])
         status = world.statuses.get(name, SiteStatus(name))
         if not status.health.takes_jobs:
             raise Unavailable(f"site {name} is {status.health}, so nothing is sent there: {status.reason or 'it is being asked'}")
@@ -88,7 +96,17 @@ def _site_of(world: World, name: str | None) -> Site:
     ]
     if not fit:
         raise Unavailable("no site takes anything just now: see `fed health`")
+    fit = [site for site in fit if dataset is None or dataset.may_enter(site.region)]
+    if not fit and dataset is not None:
+        raise Unavailable(f"no site takes it just now: {dataset.id} may only be brought to {' or '.join(dataset.regions)}")
     return max(fit, key=lambda site: (sum(pool.nodes * pool.per_node.cpus for pool in site.pools), site.name))
+
+
+def _check_region(dataset: Dataset | None, site: Site) -> None:
+    """Raise Invalid where a dataset may not be brought to a site."""
+    fault = region_fault("site", dataset, site) if dataset is not None else None
+    if fault:
+        raise Invalid(faults=[fault])
 
 
 async def _taken(request: web.Request, services: Services, site: Site) -> tuple[str, Tree]:
@@ -102,7 +120,7 @@ async def _taken(request: web.Request, services: Services, site: Site) -> tuple[
 
 async def _stored(services: Services, made: Dataset, replica: Replica, site: Site, who: str) -> tuple[bool, Dataset, int]:
     """Whether the replica is the dataset's now, and not an older one at the site; and the dataset as it is stored, with its
-    revision. Raises InConflict."""
+    revision. Raises InConflict, and Invalid where the dataset may not be at the site."""
     keys = services.context.world.mirror.keys
     key, replica_key, site_key = keys.dataset(made.id), keys.replica(made.id, site.name), keys.of(kinds.SITES, site.name)
     for _ in range(TRIES):
@@ -115,6 +133,7 @@ async def _stored(services: Services, made: Dataset, replica: Replica, site: Sit
         audited = entry(services.context, who, "upload", key, old, stored)
         draft: list[Save | Expect] = [Save(key, stored, revision), Expect(site_key, site_revision), audited]
         if there is None:
+            _check_region(stored, site)
             draft.append(Save(replica_key, replica, 0))
         (result,) = await services.context.ledger.commit([draft])
         if is_saved(result):
@@ -132,4 +151,4 @@ def _merged(old: Dataset | None, made: Dataset, world: World) -> Dataset:
         raise InConflict(f"{made.id} has other content ({old.checksum}), and a version never changes: name a new version")
     is_temporary = old.is_temporary and made.is_temporary
     created_at = made.created_at if is_temporary else old.created_at
-    return replace(made, created_at=created_at, is_temporary=is_temporary)
+    return replace(made, created_at=created_at, is_temporary=is_temporary, regions=old.regions)

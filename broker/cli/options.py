@@ -12,7 +12,7 @@ from broker.errors import Fault, Invalid
 if TYPE_CHECKING:
     from broker.client import Json
 
-SHORT = ("cpus", "memory", "gpus", "input", "save", "site")
+SHORT = ("cpus", "memory", "gpus", "input", "save", "site", "prefer")
 """What `fields_of` knows."""
 MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([KMGT])(?:iB|B)?)?", re.IGNORECASE)
 GIB_IN = {"K": 2.0**-20, "M": 2.0**-10, "G": 1.0, "T": 2.0**10}
@@ -26,12 +26,12 @@ def fields_of(given: Mapping[str, Any], sign: str = "") -> Json:
         "memory_gib": _gib(given.get("memory"), sign),
         "gpus": None if gpus is None else _gpus(str(gpus), sign),
     }
-    sites = _each(given.get("site"))
+    sites, prefer = _each(given.get("site")), _each(given.get("prefer"))
     fields: Json = {
         "resources": {name: value for name, value in resources.items() if value is not None},
         "inputs": [{"dataset": each} for each in _each(given.get("input"))],
         "outputs": [{"dataset": each} for each in _each(given.get("save"))],
-        "sites": {"require": {"site": sites}} if sites else {},
+        "sites": {**({"require": {"site": sites}} if sites else {}), **({"prefer": prefer} if prefer else {})},
     }
     return {name: value for name, value in fields.items() if value}
 

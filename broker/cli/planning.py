@@ -50,5 +50,8 @@ def print_why(answer: Json) -> None:
         print(f"  {verdict['text']}")
     if answer["reason"]:
         print(f"  {answer['reason']}")
-    for help_ in answer["help"]:
+    for part in ("start", "standing"):
+        if answer.get(part) and not answer["site"]:
+            print(f"  {answer[part]['text']}")
+    for help_ in [*answer["help"], *(each["text"] for each in answer.get("remedies", ()))]:
         print(f"  would help: {help_}")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from broker.client import Json
 
 DIRECTIVE = re.compile(r"#FED(?:[ \t](.*))?")
-LISTS = ("input", "save", "site")
+LISTS = ("input", "save", "site", "prefer")
 FOREIGN = re.compile(r"#(SBATCH|BSUB|PBS)\b")
 
 

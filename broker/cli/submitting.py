@@ -62,7 +62,11 @@ def submit(
     env: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; may be repeated; {index} is the --count's.")] = None,
     walltime: Annotated[str | None, typer.Option(help="Killed after that, such as 10m.")] = None,
     objective: Annotated[str | None, typer.Option(help="fastest, cheapest or greenest.")] = None,
+    max_cost: Annotated[float | None, typer.Option(help="Money that it may cost at most.")] = None,
+    deadline: Annotated[str | None, typer.Option(help="To be over by then, such as 6h from now.")] = None,
+    preemptible: Annotated[bool | None, typer.Option("--preemptible", help="Best effort: gives way to what is not.")] = None,
     site: Annotated[list[str] | None, typer.Option(help="Only there; may be repeated.")] = None,
+    prefer: Annotated[list[str] | None, typer.Option(help="There before elsewhere; repeated, in that order.")] = None,
     workdir: Annotated[Path | None, typer.Option(help="A directory to work in, sent along; `.fedignore` says what not.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Any field of a job, such as `max_wait: 2h`.")] = None,
     count: Annotated[int, typer.Option(min=1, max=MOST_COPIES, help="So many of each.")] = 1,
@@ -77,8 +81,9 @@ def submit(
     if idempotency_key is not None and not (idempotency_key and idempotency_key.isascii() and idempotency_key.isprintable()):
         raise Invalid(faults=[Fault("--idempotency-key", "use printable ASCII characters, at least one")])
     command = context.meta.get(COMMAND)
-    short = {"cpus": cpus, "memory": memory, "gpus": gpus, "input": input_, "save": output_, "site": site}
+    short = {"cpus": cpus, "memory": memory, "gpus": gpus, "input": input_, "save": output_, "site": site, "prefer": prefer}
     plain: Json = {"name": name, "tenant": tenant, "tasks": tasks, "walltime": walltime, "objective": objective}
+    plain |= {"max_cost": max_cost, "deadline": deadline, "preemptible": preemptible}
     asked = {field: value for field, value in plain.items() if value is not None} | fields_of(short, "--") | variables(env or ())
     whole = _fields(set_ or ())
     bodies = copies([{**body, **whole} for body in _asked(script, file, command, asked)], count)

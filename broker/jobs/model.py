@@ -103,6 +103,13 @@ class Weights:
     carbon_kg: float = 0.0
 
 
+class Together(StrEnum):
+    """By which rules jobs with the same word belong together."""
+
+    AFFINITY = "affinity"
+    SPREAD = "spread"
+
+
 @dataclass(frozen=True, slots=True)
 class Spread:
     """Of a tenant's unfinished jobs with the same word at most `per_site` are at one site."""
@@ -127,6 +134,12 @@ class SiteRules:
     affinity: str | None = None
     """A tenant's unfinished jobs with the same word are at the same site."""
     spread: Spread | None = None
+
+    @property
+    def words(self) -> tuple[tuple[Together, str], ...]:
+        """What it has in common with the jobs that it belongs together with."""
+        affinity = ((Together.AFFINITY, self.affinity),) if self.affinity is not None else ()
+        return (*affinity, (Together.SPREAD, self.spread.word)) if self.spread is not None else affinity
 
 
 @dataclass(frozen=True, slots=True)

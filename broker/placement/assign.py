@@ -9,6 +9,7 @@ class that finds none, or would rather wait, is left out of the rest of it as a 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from broker.placement.arrays import Floats
 from broker.placement.board import Board, Choices, cheapest
 from broker.placement.fair import ByFairShare
 from broker.placement.memory import Memory
+from broker.placement.narrowing import Narrowed, is_narrowed, narrowed
 from broker.placement.order import MakeOrder, Rank
 from broker.placement.preempt import Preemption
 from broker.placement.quotas import Allowance, over_quota
@@ -34,12 +36,18 @@ class _Class:
 
     choices: Choices
     allowance: Allowance | None
+    created: Sequence[float]
     remaining: int
     shown: int
     chosen: int = -1
     left: int = 0
     is_making_room: bool = False
     """Whether others give way to its jobs."""
+
+    @property
+    def waiting(self) -> Sequence[float]:
+        """When the jobs that are left and shown were made, oldest first."""
+        return self.created[len(self.created) - self.shown :]
 
 
 def plan(given: PlanInput, make_order: MakeOrder = ByFairShare, memory: Memory | None = None) -> Plan:
@@ -89,7 +97,8 @@ class _Greedy:
         if found is None:
             waited = max(self._given.now - queued.created[0], 0.0) / 3600
             choices = self._board.choices(queued.shape, waited)
-            found = _Class(choices, self._board.allowance(choices), queued.count, len(queued.created))
+            allowance = self._board.allowance(choices)
+            found = _Class(choices, allowance, queued.created, queued.count, len(queued.created))
             self._classes[id(queued)] = found
         renewed = self._board.renewed(found.choices)
         if renewed is not found.choices:
@@ -108,15 +117,20 @@ class _Greedy:
             self._passed[choices.shape] = reasons.objected(board.objections(choices))
             return 0
         allowed = of_class.allowance.jobs(rank) if of_class.allowance else None
-        room = board.room(choices) if allowed is None else np.minimum(board.room(choices), allowed)
+        narrow = narrowed(choices, allowed, of_class.waiting, board) if is_narrowed(choices.shape) else None
+        if narrow:
+            choices, allowed, room = narrow.choices, narrow.allowed, narrow.room
+        else:
+            room = board.room(choices) if allowed is None else np.minimum(board.room(choices), allowed)
         option, part, cap = cheapest(choices, room)
-        if option < 0 and self._make_room(of_class, rank):
+        if option < 0 and self._make_room(of_class, narrow, rank):
             return 0
         waits = board.waits(choices, room, cap, allowed)
-        if option < 0 and of_class.allowance and not len(waits.options):
-            self._passed[choices.shape] = over_quota(choices.shape, of_class.allowance, choices.weighed, rank)
+        if option < 0 and not len(waits.options):
+            self._passed[choices.shape] = self._barred(of_class, narrow, rank)
             return 0
         jobs = waits.absorbed(of_class.remaining, cap)
+        jobs = narrow.waiting(waits, jobs, board) if narrow else jobs
         rather_wait = math.ceil(float(jobs.sum()) - 1e-9)
         count = min(most, part, of_class.remaining - rather_wait)
         if option < 0 or count <= 0:
@@ -124,21 +138,32 @@ class _Greedy:
                 return 0
             count = self._hand_ahead(of_class, waits, jobs, most, allowed)
             if not count:
-                self._wait(choices, waits, jobs, option)
-                self.full += [choices] if option < 0 else []
+                self._wait(choices, waits, jobs, option, narrow)
+                self.full += [choices] if option < 0 and narrow is None else []
             return count
         of_class.chosen, of_class.left = option, 0 if rather_wait else part - count
         return self._take(of_class, option, count)
 
-    def _make_room(self, of_class: _Class, rank: Rank) -> bool:
+    def _make_room(self, of_class: _Class, narrow: Narrowed | None, rank: Rank) -> bool:
         """Whether others give way to some jobs of a class that finds no room; it then waits for them."""
-        made = self._preemption.make_room(of_class.choices, of_class.allowance, rank, of_class.remaining)
+        tiers = narrow.tiers(of_class.remaining) if narrow else [(of_class.choices, of_class.remaining)]
+        tries = (self._preemption.make_room(choices, of_class.allowance, rank, most) for choices, most in tiers)
+        made = next(filter(None, tries), None)
         if made is None:
             return False
         of_class.is_making_room = True
         at = self._board.waiting_at(of_class.choices, made.option)
         self._passed[of_class.choices.shape] = reasons.gives_way(at, made.evictions)
         return True
+
+    def _barred(self, of_class: _Class, narrow: Narrowed | None, rank: Rank) -> Passed:
+        """Why a class neither starts nor waits for room anywhere: quotas, or what it asks for itself."""
+        choices, allowance = of_class.choices, of_class.allowance
+        if allowance and not (allowance.jobs(rank)[np.isfinite(choices.weighed)] > 0).any():
+            return over_quota(choices.shape, allowance, choices.weighed, rank)
+        if narrow and narrow.spill:
+            return narrow.told(Passed(""))
+        return reasons.objected(self._board.objections(choices))
 
     def _room_as_before(self, of_class: _Class, most: int, rank: Rank) -> int:
         """How many jobs may go where the last of their class went. Room only shrinks, and waits only grow: where nothing cheaper
@@ -148,6 +173,9 @@ class _Greedy:
         most = min(most, of_class.left)
         if of_class.allowance:
             most = int(min(most, of_class.allowance.jobs(rank)[of_class.chosen]))
+        if of_class.choices.shape.sites.words:
+            site = self._board.site(of_class.choices, of_class.chosen)
+            most = int(min(most, self._board.companions.jobs(of_class.choices.shape, [site])[0]))
         return self._board.room_at(of_class.choices, of_class.chosen, most)
 
     def _take(self, of_class: _Class, option: int, count: int) -> int:
@@ -173,12 +201,13 @@ class _Greedy:
         of_class.remaining -= count
         of_class.shown -= count
 
-    def _wait(self, choices: Choices, waits: Waits, jobs: Floats, here: int) -> None:
+    def _wait(self, choices: Choices, waits: Waits, jobs: Floats, here: int, narrow: Narrowed | None) -> None:
         """The rest of a class waits: the pools know, and the best of them keeps room for it."""
         board, options, best = self._board, choices.options, int(waits.options[0])
         board.pools.promise(int(options.rows[best]), int(options.places[best]))
         here_site = board.site(choices, here) if here >= 0 else ""
-        self._passed[choices.shape] = reasons.waits(board.waiting_at(choices, best), float(waits.hours[0]), here_site)
+        passed = reasons.waits(board.waiting_at(choices, best), float(waits.hours[0]), here_site)
+        self._passed[choices.shape] = narrow.told(passed) if narrow and here < 0 else passed
         some = np.flatnonzero(jobs)
         chosen = waits.options[some]
         share = board.pools.share(options.rows[chosen], options.places[chosen])

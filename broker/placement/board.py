@@ -10,8 +10,9 @@ import numpy as np
 
 from broker.jobs.model import Choice, Decision, Shape
 from broker.placement import reasons
-from broker.placement.arrays import Floats, Places
-from broker.placement.filters import Objection
+from broker.placement.arrays import Flags, Floats, Places
+from broker.placement.companions import Companions
+from broker.placement.filters import Objection, is_too_dear
 from broker.placement.judge import Options
 from broker.placement.memory import Memory
 from broker.placement.quotas import Allowance, Quotas
@@ -23,7 +24,12 @@ from broker.placement.waiting import Waits
 from broker.records import Booking
 from topology.dataset import DatasetId
 
+CAUTION = 4.0
+"""What an hour of waiting weighs, in hours, where others wait already: who comes later may go before. Chosen by simulations of
+recorded and generated work, in which 1 costs 0.2 to 3 % more."""
 RUNNERS_UP = 3
+ROUNDING = 1e-9
+"""By so large a part of it may a limit be exceeded: what is lost in sums."""
 LOOKED_AT = 8
 """Options beside the chosen one that are looked at for runners-up."""
 
@@ -31,8 +37,9 @@ LOOKED_AT = 8
 @dataclass(slots=True)
 class Choices:
     """What one class may do, as of one state of the links. `weighed` and `busy_hours` are by option, with staging; where inputs
-    cannot be brought an option weighs infinitely much. `egress_money` is what each job counts for transfers, by option, and part
-    of `weighed`. `decisions` has those made so far: equal jobs share one, with waits as of the first of them."""
+    cannot be brought, or a job would cost more than it may, an option weighs infinitely much. `egress_money` is what each job
+    counts for transfers, by option, and part of `weighed`. `decisions` has those made so far: equal jobs share one, with waits as
+    of the first of them."""
 
     shape: Shape
     options: Options
@@ -45,6 +52,13 @@ class Choices:
     decisions: dict[int, tuple[Decision, Staging]] = field(default_factory=dict)
     looked_at: tuple[Places, int] | None = None
     """What decisions look at beside the chosen option: see `_looked_at`."""
+    is_by_hours: bool = False
+    """Whether `weighed` are plain hours, whatever the class strives for."""
+
+    @property
+    def hour_weighs(self) -> float:
+        """As much as one hour counts in `weighed`."""
+        return 1.0 if self.is_by_hours else self.shape.objective.hours
 
     def weighed_among(self, jobs: int) -> Floats:
         """What each of so many jobs weighs by option, if it were they alone that go there and share what is brought."""
@@ -63,6 +77,7 @@ class Board:
         self.pools, self.judge, self._routes = memory.begin(given)
         self.shares = Shares(self._routes.links, given.bookings)
         self.quotas = Quotas(given)
+        self.companions = Companions(given.groups)
         self._readers = Readers(given.classes, self.judge)
         self._stagings: dict[tuple[tuple[DatasetId, ...], float, float], tuple[int, Stagings]] = {}
         """With the state of the links that each is as of."""
@@ -84,12 +99,13 @@ class Board:
         options, objective, version = self.judge.options(shape), shape.objective, self.shares.version
         if not shape.inputs:
             weighed, nothing = np.round(options.weighed, 9), np.zeros(len(options))
+            weighed[_too_dear(shape, options, None)] = math.inf
             return Choices(shape, options, waited_hours, None, version, weighed, options.run_hours, nothing)
         stagings = self._staging_of(shape)
         hours = stagings.hours[options.sites]
         egress = self._egress_money(shape, options, stagings)
         weighed = np.round(options.weighed + objective.hours * hours + objective.money * egress, 9)
-        weighed[~stagings.is_possible[options.sites]] = math.inf
+        weighed[~stagings.is_possible[options.sites] | _too_dear(shape, options, stagings)] = math.inf
         return Choices(shape, options, waited_hours, stagings, version, weighed, options.run_hours + hours, egress)
 
     def renewed(self, choices: Choices) -> Choices:
@@ -116,6 +132,21 @@ class Board:
         sites = [self._routes.sites[site] for site in choices.options.sites]
         return self.quotas.allowance(choices.shape, sites, choices.options.tasks)
 
+    @property
+    def sites(self) -> Sequence[str]:
+        """All sites, in their order."""
+        return self._routes.sites
+
+    def is_ever_open(self, choices: Choices, site: str) -> bool:
+        """Whether a site takes a class, or will once something has passed; not where no site has that name."""
+        if site not in self._routes.sites:
+            return False
+        place = self._routes.sites.index(site)
+        weighed = choices.weighed[choices.options.sites == place]
+        if not len(weighed):
+            return self.judge.is_ever_open(choices.shape, place)
+        return bool(np.isfinite(weighed).any()) or not self._objection(choices, place).kind.is_lasting
+
     def room_at(self, choices: Choices, option: int, most: int) -> int:
         """The same for one of them, up to `most`."""
         options, busy_hours = choices.options, float(choices.busy_hours[option])
@@ -125,10 +156,11 @@ class Board:
         """The options without room that would cost less than `cap` if they had some, and that quotas allow some jobs."""
         is_open = (room == 0) & (choices.weighed < cap)
         full = np.flatnonzero(is_open if allowed is None else is_open & (allowed > 0))
-        options, weight = choices.options, choices.shape.objective.hours
+        options, weight = choices.options, choices.hour_weighs
         rows, places, run_hours = options.rows[full], options.places[full], options.run_hours[full]
         hours = self.pools.wait_hours(rows, places, run_hours, choices.waited_hours)
-        totals = choices.weighed[full] + weight * hours
+        doubts = np.where(self.pools.backlog[places] > 0, (CAUTION - 1) * hours + choices.waited_hours, 0.0)
+        totals = choices.weighed[full] + weight * (hours + doubts)
         order = np.argsort(totals, kind="stable")
         each = weight * run_hours * self.pools.share(rows, places)
         return Waits(full[order], hours[order], totals[order], each[order])
@@ -140,12 +172,25 @@ class Board:
         return choices.stagings.at(choices.shape, self.given.topology, int(choices.options.sites[option]))
 
     def objections(self, choices: Choices) -> dict[str, tuple[Objection, ...]]:
-        """What speaks against each site that offers no option."""
+        """What speaks against each site that offers no option, or none just now."""
         against = dict(self.judge.objections(choices.shape))
-        for site in np.unique(choices.options.sites[np.isinf(choices.weighed)]):
-            if choices.stagings is not None:
-                against[self._routes.sites[site]] = (choices.stagings.objection(self.given.topology, int(site)),)
+        if choices.shape.sites.words:
+            for site in set(self._routes.sites) - set(against):
+                objection = self.companions.objection(choices.shape, site)
+                against.update({site: (objection,)} if objection else {})
+        sites, is_possible = choices.options.sites, np.isfinite(choices.weighed)
+        for site in np.setdiff1d(sites, sites[is_possible]):
+            name = self._routes.sites[site]
+            against[name] = (*against.get(name, ()), self._objection(choices, int(site)))
         return dict(sorted(against.items()))
+
+    def _objection(self, choices: Choices, site: int) -> Objection:
+        """Why a class has no option at a site that could run it: its inputs cannot be brought, or else it costs too much."""
+        stagings, shape, options = choices.stagings, choices.shape, choices.options
+        if stagings is not None and not stagings.is_possible[site]:
+            return stagings.objection(self.given.topology, site)
+        least = min(options.cost(int(option), stagings).money for option in np.flatnonzero(options.sites == site))
+        return is_too_dear(shape.max_cost or 0.0, least, self.judge.views[site].site.price.currency)
 
     def site(self, choices: Choices, option: int) -> str:
         """The name of an option's site."""
@@ -239,10 +284,11 @@ class Board:
         self._book(staging.new)
 
     def _count(self, choices: Choices, option: int, count: int) -> None:
-        """The tenant holds so much more."""
+        """The tenant holds so much more, and so many more of its jobs are there."""
         shape, site = choices.shape, self.site(choices, option)
         whole = choices.options.tasks[option] * (shape.tasks * count)
         self.quotas.add(shape.tenant, site, whole, is_firm=not shape.preemptible)
+        self.companions.placed(shape, site, count)
 
     def _book(self, bookings: Iterable[Booking]) -> None:
         new = [booking for booking in bookings if booking.target not in self.shares.coming(booking.dataset)]
@@ -275,6 +321,15 @@ class Board:
                     break
         objecting = len(self._routes.sites) - possible
         return Decision(options.cost(chosen, choices.stagings), tuple(by_site.values()), objecting)
+
+
+def _too_dear(shape: Shape, options: Options, stagings: Stagings | None) -> Flags:
+    """The options where one job that goes alone, and pays for all that is brought, costs more than it may."""
+    if shape.max_cost is None:
+        return np.zeros(len(options), dtype=bool)
+    money = options.compute_money if stagings is None else options.compute_money + stagings.money[options.sites]
+    found: Flags = money > shape.max_cost * (1 + ROUNDING)
+    return found
 
 
 def _looked_at(choices: Choices) -> tuple[Places, int]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,10 +14,13 @@ from broker.placement import reasons
 from broker.placement.board import Board, Choices
 from broker.placement.filters import LASTING_RULES, Objection, gpu_types, pool_objection, site_objections
 from broker.placement.memory import Memory
+from broker.placement.narrowing import is_narrowed, narrowed
 from broker.placement.order import Rank
 from broker.placement.quotas import over_quota
+from broker.placement.remedies import Remedy, remedies
 from broker.placement.staging import Staging
-from broker.placement.view import PlanInput, SiteView
+from broker.placement.starts import UNKNOWN, Accuracy, Start, start
+from broker.placement.view import Passed, PlanInput, SiteView
 from broker.placement.words import amount, listed, mass, span, sum_of_money
 from broker.records import Booking
 from topology.graph import Topology
@@ -41,34 +45,70 @@ class Explanation:
     """Why a job goes where it goes, or nowhere. Verdicts come best first, objecting sites last.
 
     `site` is where it would start now; None when it waits, or no site takes it. `reason` then says what binds, and `help`
-    what would end it.
+    what would end it; `binding` names the one thing that binds most, `start` when it should start, and `remedies` what would help
+    most.
     """
 
     verdicts: tuple[Verdict, ...]
     site: str | None = None
     reason: str = ""
     help: tuple[str, ...] = ()
+    binding: str = ""
+    start: Start | None = None
+    remedies: tuple[Remedy, ...] = ()
 
 
-def why(shape: Shape, given: PlanInput, waited_hours: float = 0.0) -> Explanation:
-    """What every site says of a job of this shape, as if it were next in the queue."""
+def why(shape: Shape, given: PlanInput, waited_hours: float = 0.0, accuracy: Accuracy = UNKNOWN) -> Explanation:
+    """What every site says of a job of this shape, as if it were next in the queue; `accuracy` is how wrong run times were."""
+    explanation = _verdicts(shape, given, waited_hours, accuracy)
+    return explanation if explanation.site else replace(explanation, remedies=remedies(shape, given, waited_hours))
+
+
+def _verdicts(shape: Shape, given: PlanInput, waited_hours: float, accuracy: Accuracy) -> Explanation:
     board = Board(given, Memory())
     choices = board.choices(shape, waited_hours)
-    found = _by_site(shape, choices, board, given.topology)
     against = board.objections(choices)
+    found = [each for each in _by_site(shape, choices, board, given.topology) if each[0].site not in against]
     verdicts = (*(verdict for verdict, _ in found), *(_of_objections(site, said) for site, said in against.items()))
     if not found:
         passed = reasons.objected(against)
-        return Explanation(verdicts, None, passed.reason, passed.help)
+        return Explanation(verdicts, None, passed.reason, passed.help, _most_objecting(against))
     allowance, rank = board.allowance(choices), Rank.SPARE if shape.preemptible else Rank.FIRM
     if allowance is not None and not (allowance.jobs(rank)[np.isfinite(choices.weighed)] > 0).any():
         passed = over_quota(shape, allowance, choices.weighed, rank)
-        return Explanation(verdicts, None, passed.reason, passed.help)
+        return Explanation(verdicts, None, passed.reason, passed.help, "quota")
+    narrow = None
+    if is_narrowed(shape):
+        quota = None if allowance is None else allowance.jobs(rank)
+        narrow = narrowed(choices, quota, (given.now - waited_hours * 3600,), board)
+        found = _by_site(shape, narrow.choices, board, given.topology)
+    site, at, wait_hours = _outcome(found, choices, board)
+    passed = reasons.waits(at, wait_hours, "") if at else Passed("")
+    passed = narrow.told(passed) if narrow else passed
+    begins = start(wait_hours, accuracy) if at else None
+    return Explanation(verdicts, site, passed.reason, passed.help, at.lack if at else "", begins)
+
+
+def _outcome(
+    found: Sequence[tuple[Verdict, int]], choices: Choices, board: Board
+) -> tuple[str | None, reasons.Full | None, float]:
+    """The site where it would start now, or the pool that it waits for, and for how many hours; neither where it may go nowhere
+    yet."""
+    if not found:
+        return None, None, 0.0
     best, option = found[0]
-    if best.cost and best.cost.wait_hours:
-        passed = reasons.waits(board.waiting_at(choices, option), best.cost.wait_hours, "")
-        return Explanation(verdicts, None, passed.reason, passed.help)
-    return Explanation(verdicts, best.site)
+    if best.cost is None or not best.cost.wait_hours:
+        return best.site, None, 0.0
+    return None, board.waiting_at(choices, option), best.cost.wait_hours
+
+
+def _most_objecting(against: Mapping[str, tuple[Objection, ...]]) -> str:
+    """The rule that leaves out the most sites."""
+    counts = Counter(kind for said in against.values() for kind in {objection.kind for objection in said})
+    if not counts:
+        return ""
+    kind, count = counts.most_common(1)[0]
+    return f"{kind}: rules out {count} of {len(against)} {'site' if len(against) == 1 else 'sites'}"
 
 
 def _by_site(shape: Shape, choices: Choices, board: Board, topology: Topology) -> list[tuple[Verdict, int]]:
@@ -77,7 +117,8 @@ def _by_site(shape: Shape, choices: Choices, board: Board, topology: Topology) -
     waits = board.waits(choices, room, math.inf)
     hours = np.zeros(len(room))
     hours[waits.options] = waits.hours
-    total = np.round(choices.weighed + shape.objective.hours * hours, 9)
+    total = choices.weighed.copy()
+    total[waits.options] = np.round(waits.totals, 9)
     found: dict[int, tuple[Verdict, int]] = {}
     for option in (int(option) for option in np.argsort(total, kind="stable") if np.isfinite(total[option])):
         site = int(choices.options.sites[option])

@@ -8,6 +8,8 @@ from enum import StrEnum
 
 from broker.jobs.model import IMAGES, SPARK, Shape
 from broker.placement.view import SiteView
+from broker.placement.words import number_of_money, sum_of_money
+from topology.dataset import Dataset
 from topology.resources import Resources
 from topology.site import Admission, Pool, Site
 
@@ -25,6 +27,9 @@ class Kind(StrEnum):
     NODE_SIZE = "node-size"
     POOL_SIZE = "pool-size"
     NO_SOURCE = "no-source"
+    COST = "cost"
+    RESIDENCY = "residency"
+    TOGETHER = "together"
     ADMISSION = "admission"
     HEALTH = "health"
     LINK_BUSY = "link-busy"
@@ -33,7 +38,7 @@ class Kind(StrEnum):
     @property
     def is_lasting(self) -> bool:
         """Whether it stands until somebody changes the job or the federation; the others pass."""
-        return self not in (Kind.ADMISSION, Kind.HEALTH, Kind.LINK_BUSY, Kind.QUOTA)
+        return self not in (Kind.ADMISSION, Kind.HEALTH, Kind.LINK_BUSY, Kind.QUOTA, Kind.TOGETHER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +145,17 @@ def fits_pool(shape: Shape, site: Site, pool: Pool, gpu_type: str | None) -> Obj
         return None
     text = f"pool {pool.name} holds {fit} of {shape.tasks} tasks when empty"
     return Objection(Kind.POOL_SIZE, text, f"nodes for {shape.tasks - fit} more tasks at {site.name}")
+
+
+def is_too_dear(most: float, money: float, currency: str) -> Objection:
+    """To run a job there costs so much at the least, and it may cost `most`."""
+    text = f"costs {sum_of_money(money, currency)}, more than the {number_of_money(most)} that the job may"
+    return Objection(Kind.COST, text, f"a max_cost of {number_of_money(money)}")
+
+
+def may_not_enter(dataset: Dataset) -> Objection:
+    """An input is not there, and may not be brought there."""
+    return Objection(Kind.RESIDENCY, f"{dataset.id} may only be brought to {_any_of(dataset.regions)}")
 
 
 _NEEDS = {IMAGES: "container images", SPARK: "Spark applications"}

@@ -100,6 +100,10 @@ class Judge:
             found = self._against[shape] = {site: said for site, said in against if said}
         return found
 
+    def is_ever_open(self, shape: Shape, site: int) -> bool:
+        """Whether a site takes a class, or will once what speaks against it has passed."""
+        return not any(each.kind.is_lasting for each in _objections(shape, self.views[site]))
+
     def _judge(self, shape: Shape) -> Options:
         gpus = shape.resources.gpus
         slots = self._with_gpus if gpus.count else self._bare
@@ -143,11 +147,13 @@ class Judge:
 
     def _open_to(self, shape: Shape) -> Flags:
         """The sites as a whole that no rule speaks against: the same for all shapes of which those rules see the same."""
-        looked_at = (shape.sites, shape.refused_by, shape.needs)
+        rules = shape.sites
+        asked = (rules.names, rules.exclude, rules.regions, rules.fabric, rules.file_system)
+        looked_at = (asked, shape.refused_by, shape.needs)
         found = self._allowed.get(looked_at)
         if found is None:
-            rules = LASTING_RULES + PASSING_RULES
-            found = np.array([not site_objections(shape, view, rules) for view in self.views], dtype=bool)
+            against = (site_objections(shape, view, LASTING_RULES + PASSING_RULES) for view in self.views)
+            found = np.array([not said for said in against], dtype=bool)
             self._allowed[looked_at] = found
         return found
 

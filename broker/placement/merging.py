@@ -16,6 +16,7 @@ import numpy as np
 
 from broker.jobs.model import Shape
 from broker.placement.assign import plan
+from broker.placement.companions import groups_after
 from broker.placement.grouping import Groups
 from broker.placement.judge import Judge
 from broker.placement.memory import Memory
@@ -114,6 +115,7 @@ def _again(given: PlanInput, first: Plan, openings: _Openings) -> PlanInput:
         bookings=(*given.bookings, *first.bookings),
         classes=tuple(chosen),
         most=given.most - sum(placed.values()),
+        groups=groups_after(given.groups, first.placements),
     )
 
 

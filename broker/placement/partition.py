@@ -35,8 +35,10 @@ class Division:
 
 
 def is_divisible(given: PlanInput) -> bool:
-    """Whether parts can be planned apart: not where a tenant's quota counts what it holds at all sites together."""
-    return not any(quota.site is None for tenant in given.tenants for quota in tenant.quotas)
+    """Whether parts can be planned apart: not where a tenant's quota counts what it holds at all sites together, and not where
+    jobs are all to be at one site, or prefer some to others, which may be in another part."""
+    is_bound = any(each.shape.sites.affinity is not None or each.shape.sites.prefer for each in given.classes)
+    return not is_bound and not any(quota.site is None for tenant in given.tenants for quota in tenant.quotas)
 
 
 def divide(given: PlanInput, groups: Groups, pools: Pools, judge: Judge) -> Division:

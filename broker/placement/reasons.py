@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from broker.placement.filters import Kind, Objection
 from broker.placement.view import Passed
@@ -12,6 +12,8 @@ from topology.resources import Resources
 
 MOST_TOLD = 3
 """Sites named in a reason; the others are counted."""
+LEFT_OUT = (Kind.NAME, Kind.REGION, Kind.TOGETHER)
+"""The job itself leaves out a site of which one of these is said."""
 
 
 def objected(objections: Mapping[str, tuple[Objection, ...]]) -> Passed:
@@ -21,7 +23,7 @@ def objected(objections: Mapping[str, tuple[Objection, ...]]) -> Passed:
         return Passed("no site is registered", ("a site",))
     lasting = {site: tuple(each for each in said if each.kind.is_lasting) for site, said in objections.items()}
     passing = {site: said for site, said in objections.items() if not lasting[site]}
-    left_out = {site for site, said in objections.items() if any(each.kind in (Kind.NAME, Kind.REGION) for each in said)}
+    left_out = {site for site, said in objections.items() if any(each.kind in LEFT_OUT for each in said)}
     told = dict(sorted((passing or lasting).items(), key=lambda each: each[0] in left_out))
     texts = [f"{site}: {listed([each.text for each in said], MOST_TOLD, ', ')}" for site, said in told.items()]
     cures = [tuple(each.help for each in said) for said in told.values()]
@@ -69,6 +71,28 @@ def waits(at: Full, hours: float, here: str) -> Passed:
     """It waits for room in a pool; `here` is a costlier site that has room now, if one has."""
     besides = f"; {here} has room but would cost more" if here else ""
     return Passed(f"waits for {at.site}/{at.pool}, about {span(hours)}: {at.lack}{besides}", (at.help,), at.site, at.pool)
+
+
+@dataclass(frozen=True, slots=True)
+class Spill:
+    """The next rank of sites that a job may not go to yet: in how many hours it may, the sites before it, and the one of that
+    rank; empty for all that it does not name."""
+
+    hours: float
+    before: tuple[str, ...]
+    then: str
+
+
+def prefers(spill: Spill, passed: Passed) -> Passed:
+    """It does not look any further yet."""
+    before, then = " or ".join(spill.before), spill.then or "any other site"
+    return replace(passed, reason=f"waits for {before}, which it prefers, {span(spill.hours)} more; then {then}")
+
+
+def is_late(left_hours: float, passed: Passed) -> Passed:
+    """Its deadline is so many hours away, or past where that is negative, and there is no saving it."""
+    when = f"in {span(left_hours)}, cannot be met any more" if left_hours > 0 else f"{span(-left_hours)} ago, was not met"
+    return replace(passed, reason="; ".join(filter(None, (passed.reason, f"its deadline, {when}"))))
 
 
 def gives_way(at: Full, evictions: int) -> Passed:

@@ -21,6 +21,7 @@ from broker.jobs.model import Shape
 from broker.placement.arrays import Floats, Places
 from broker.placement.board import Board, Choices
 from broker.placement.memory import Memory
+from broker.placement.narrowing import is_narrowed
 from broker.placement.pools import Promises
 from broker.placement.view import Placement, Plan
 
@@ -77,8 +78,9 @@ def _turn(shape: Shape) -> tuple[bool, int]:
 
 
 def _may_move(taken: _Taken, board: Board) -> bool:
-    """Not what waits in a site's own queue, and not where a quota looks at where it goes."""
-    return not taken.is_ahead and not board.quotas.has_scopes(taken.choices.shape.tenant)
+    """Not what waits in a site's own queue, and not where a quota, or the class itself, looks at where it goes."""
+    shape = taken.choices.shape
+    return not taken.is_ahead and not board.quotas.has_scopes(shape.tenant) and not is_narrowed(shape)
 
 
 @dataclass(slots=True, eq=False)

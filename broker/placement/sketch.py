@@ -159,6 +159,9 @@ class _Bringing:
             here = [self._places[site] for site in self._coming.get(dataset, ()) if site in self._places]
             hours = np.maximum(hours, _from(sources, self._groups.hours, gib, here))
             money = money + _from(sources, self._groups.money, gib, here)
+            if known and known.regions:
+                may = [known.may_enter(self._topology.sites[site].region) for site in self._groups.sites]
+                hours[np.setdiff1d(np.flatnonzero(~np.array(may)), [*sources, *here])] = np.inf
         reached = np.isfinite(hours)
         weighed = objective.hours * np.where(reached, hours, 0.0) + objective.money * np.where(reached, money, 0.0)
         return np.where(reached, weighed, np.inf)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from broker.jobs.model import Shape
-from broker.placement.arrays import Floats
-from broker.placement.filters import Kind, Objection
+from broker.placement.arrays import Flags, Floats
+from broker.placement.filters import Kind, Objection, may_not_enter
 from broker.placement.routes import HOURS_AT_ONE_GBPS, Best, Routes
 from broker.placement.shares import Shares, expected_end
 from broker.placement.words import span
@@ -39,12 +40,19 @@ NOTHING_MISSING = Staging()
 
 @dataclass(slots=True)
 class _Input:
-    """One input, by site: whether it is absent (neither there nor on its way), and what its transfer is."""
+    """One input, by site: whether it is absent (neither there nor on its way), whether it may be brought there, and what its
+    transfer is."""
 
     dataset: DatasetId
     best: Best
-    is_absent: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+    is_absent: Flags
+    may_enter: Flags
     share_gbps: Floats
+
+    @property
+    def is_blocked(self) -> Flags:
+        """Where it is not to be had."""
+        return self.is_absent & ~(self.best.is_open & self.may_enter)
 
 
 class Stagings:
@@ -75,14 +83,14 @@ class Stagings:
             if is_absent.any():
                 best = routes.best(topology, dataset, *weights, shares)
                 share = shares.free[best.links].min(axis=1)
-                self._inputs.append(_Input(dataset, best, is_absent, share))
+                self._inputs.append(_Input(dataset, best, is_absent, _may_enter(dataset, topology, sites), share))
         self._divide()
         for each in self._inputs:
             usable = np.where(each.share_gbps > 0, each.share_gbps, 1.0)
             hours_of = np.where(np.isfinite(usable), each.best.gib * HOURS_AT_ONE_GBPS / usable, 0.0)
             np.maximum(self.hours, np.where(each.is_absent, hours_of, 0.0), out=self.hours)
             self.money += np.where(each.is_absent, each.best.money, 0.0)
-            self.is_possible &= each.best.is_open | ~each.is_absent
+            self.is_possible &= ~each.is_blocked
 
     def priced(self) -> list[tuple[DatasetId, Floats]]:
         """The inputs that cost money to bring, each with how much by site."""
@@ -105,7 +113,9 @@ class Stagings:
 
     def objection(self, topology: Topology, place: int) -> Objection:
         """Why the inputs cannot be brought to a site now; asked where that is not possible."""
-        blocked = next(each for each in self._inputs if each.is_absent[place] and not each.best.is_open[place])
+        blocked = next(each for each in self._inputs if each.is_blocked[place])
+        if not blocked.may_enter[place]:
+            return may_not_enter(topology.datasets[blocked.dataset])
         return _against(blocked.dataset, self._sites[place], topology, self._shares, self._now)
 
     def _divide(self) -> None:
@@ -127,6 +137,13 @@ class Stagings:
             end = begin + each.best.links.shape[1]
             each.share_gbps[several] = parts[:, begin:end].min(axis=1)
             begin = end
+
+
+def _may_enter(dataset: DatasetId, topology: Topology, sites: Sequence[str]) -> Flags:
+    known = topology.datasets.get(dataset)
+    if known is None or not known.regions:
+        return np.ones(len(sites), dtype=bool)
+    return np.array([known.may_enter(topology.sites[site].region) for site in sites], dtype=bool)
 
 
 def _against(dataset: DatasetId, site: str, topology: Topology, shares: Shares, now: float) -> Objection:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from broker.jobs.model import Decision, Shape
+from broker.jobs.model import Decision, Shape, Together
 from broker.records import Booking, Health, Quota
 from topology.graph import Topology
 from topology.resources import Resources
@@ -90,6 +90,16 @@ class TenantView:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """A tenant's unfinished jobs that belong together by a rule and a word: how many of them are at each site."""
+
+    tenant: str
+    rule: Together
+    word: str
+    at: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class PlanInput:
     """The world at one moment. `most` bounds how many jobs one plan places, so that news need not wait long for the next."""
 
@@ -100,6 +110,8 @@ class PlanInput:
     bookings: tuple[Booking, ...] = ()
     tenants: tuple[TenantView, ...] = ()
     most: int = 4000
+    groups: tuple[Group, ...] = ()
+    """Those of the queue's classes of which some are at sites."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,14 @@ def amount(gib: float) -> str:
     return f"{gib * 1024:.1f} MiB"
 
 
+def number_of_money(money: float) -> str:
+    """Two decimals, or more for less than a tenth: `1.20`, `0.0031`."""
+    return f"{money:.2f}" if money >= 0.1 or money == 0 else f"{money:.2g}"
+
+
 def sum_of_money(money: float, currency: str) -> str:
-    """Two decimals, or more for less than a tenth: `1.20 EUR`, `0.0031 EUR`."""
-    return f"{money:.2f} {currency}" if money >= 0.1 or money == 0 else f"{money:.2g} {currency}"
+    """The same with the currency: `1.20 EUR`."""
+    return f"{number_of_money(money)} {currency}"
 
 
 def mass(kg: float) -> str:

@@ -176,6 +176,21 @@ async def test_why_names_what_stands_in_the_way_and_what_would_help(fed, federat
     assert first["attempts"][0]["lines"][0].startswith("ams: ")
 
 
+async def test_why_tells_who_is_ahead_when_it_should_start_and_what_would_help_most(fed, federation, phase_of, until):
+    federation.behaviour = ENDLESS
+    await fed.put("sites", "ams", federation.site("ams", cpus=1.0))
+    await fed.put("sites", "fra", federation.site("fra", region="eu-central"))
+    await phase_of((await fed.submit(a_job("first", run_time=3600, sites={"require": {"site": "ams"}})))["id"], "running")
+    waits = a_job(run_time=7200, sites={"require": {"site": "ams"}})
+    await fed.submit([{**waits, "name": name} for name in ("second", "third")])
+    told = await until(lambda: fed.why("third"), lambda told: told["standing"] and told["start"])
+    assert (told["standing"]["place"], told["standing"]["tenants"]) == (1, 1)
+    assert told["start"]["earliest_hours"] < 1 < told["start"]["latest_hours"]
+    assert told["binding"] == "short of 1 cpus"
+    assert told["remedies"][0]["text"].startswith("any site: it would start now at fra")
+    assert (await fed.plan(a_job("fourth", run_time=60)))["site"] == "fra"
+
+
 async def test_a_plan_tells_where_a_job_would_go_and_stores_nothing(fed, federation, until):
     await fed.put("sites", "ams", federation.site("ams"))
     await fed.put("sites", "fra", federation.site("fra", region="eu-central"))

@@ -257,6 +257,21 @@ async def test_a_version_never_changes_but_gains_replicas(fed):
         await fed.put("datasets", "corpus", a_dataset("corpus", "ams", size_bytes=11))
 
 
+async def test_a_dataset_stays_in_its_regions_which_may_be_changed(fed, federation):
+    for name, region in (("ams", "eu-west"), ("fra", "eu-central"), ("ash", "us-east")):
+        await fed.put("sites", name, federation.site(name, region=region))
+    await fed.put("datasets", "corpus", a_dataset("corpus", "ams", regions=["eu-west", "eu-central"]))
+    for _ in range(2):
+        with pytest.raises(Invalid, match="ash is in us-east: default/corpus@1 may only be brought to eu-west or eu-central"):
+            await fed.put("datasets", "corpus", a_dataset("corpus", "ash"))
+        await fed.put("datasets", "corpus", a_dataset("corpus", "fra"))
+    assert (await fed.get("datasets", "corpus"))["sites"] == ["ams", "fra"]
+    await fed.put("datasets", "corpus", a_dataset("corpus", "ash", regions=[]))
+    assert (await fed.get("datasets", "corpus"))["sites"] == ["ams", "ash", "fra"]
+    narrow = await fed.put("datasets", "corpus", a_dataset("corpus", "ash", regions=["eu-west"]))
+    assert (narrow["regions"], narrow["sites"]) == (["eu-west"], ["ams", "ash", "fra"])
+
+
 @pytest.mark.usefixtures("two_sites")
 async def test_inputs_are_pinned_to_the_newest_version_of_the_tenant_or_of_all(fed):
     await fed.put("tenants", "vision", {"name": "vision"})

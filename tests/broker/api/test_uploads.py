@@ -70,6 +70,18 @@ def left(federation, site="ams"):
     return sorted(path.name for path in (federation.folder / site).glob(".fed/uploads/*/*/**/*") if path.is_file())
 
 
+async def test_what_may_not_enter_a_region_is_not_taken_there(fed, send, federation, until):
+    await fed.put("sites", "fra", federation.site("fra", region="eu-central", cpus=1.0))
+    await until(lambda: fed.get("sites", "fra"), lambda site: site["health"] == "up")
+    await fed.put("datasets", "corpus", {"name": "corpus", "regions": ["eu-central"]})
+    status, told = await send(archive(a=b"one"), "corpus@1", site="ams")
+    assert status == 422
+    assert "ams is in no region: default/corpus@1 may only be brought to eu-central" in str(told)
+    status, told = await send(archive(a=b"one"), "corpus@1")
+    assert (status, told["sites"], told["regions"]) == (200, ["fra"], ["eu-central"])
+    assert left(federation) == []
+
+
 async def test_a_directory_is_a_dataset_once_it_was_sent(fed, ams, federation, tree, phase_of):
     made = await fed.upload("corpus", tree, "ams")
     assert (made["size_bytes"], made["sites"], made["temporary_until"]) == (12, ["ams"], None)

@@ -32,7 +32,7 @@ def test_options_are_stronger_than_a_scripts_own_words():
 
 
 def test_the_short_words_of_options_stand_in_a_script_too():
-    words = ("cpus: 2", "memory: 512M", "gpus: a100:1", "input: a", "input: [b, c]", "save: d", "site: fra")
+    words = ("cpus: 2", "memory: 512M", "gpus: a100:1", "input: a", "input: [b, c]", "save: d", "site: fra", "prefer: [ams, fra]")
     text = "".join(f"#FED {each}\n" for each in words) + "true\n"
     assert scripted(text, "x", {"resources": {"cpus": 4}}) == {
         "name": "x",
@@ -40,7 +40,7 @@ def test_the_short_words_of_options_stand_in_a_script_too():
         "resources": {"cpus": 4, "memory_gib": 0.5, "gpus": {"count": 1, "types": ["a100"]}},
         "inputs": [{"dataset": "a"}, {"dataset": "b"}, {"dataset": "c"}],
         "outputs": [{"dataset": "d"}],
-        "sites": {"require": {"site": ["fra"]}},
+        "sites": {"require": {"site": ["fra"]}, "prefer": ["ams", "fra"]},
     }
 
 
@@ -79,12 +79,15 @@ def test_each_copy_may_know_its_number():
 
 def test_options_leave_what_they_do_not_name(fed):
     job = "{name: j, command: [exit, '0'], resources: {cpus: 1, memory_gib: 3}, env: {A: a}, sites: {exclude: [ams]}}"
-    options = ("--cpus", "2", "--memory", "1G", "--env", "B=b", "--site", "fra")
+    options = ("--cpus", "2", "--memory", "1G", "--env", "B=b", "--site", "fra", "--prefer", "fra", "--prefer", "lab")
+    options += ("--max-cost", "2.5", "--deadline", "6h", "--preemptible")
     made = fed("submit", "-f", "-", "-o", "name", *options, stdin=job).out.strip()
     spec = fed("get", "job", made, "-o", "json").json["spec"]
     assert (spec["resources"]["cpus"], spec["resources"]["memory_gib"]) == (2, 1)
     assert spec["env"] == {"A": "a", "B": "b"}
     assert (spec["sites"]["require"]["site"], spec["sites"]["exclude"]) == (["fra"], ["ams"])
+    assert spec["sites"]["prefer"] == ["fra", "lab"]
+    assert (spec["max_cost"], spec["deadline"], spec["preemptible"]) == (2.5, 21_600, True)
 
 
 def test_output_is_followed_of_a_job_whose_inputs_are_still_brought(fed):

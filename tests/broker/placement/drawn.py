@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import strategies as st
 
-from broker.jobs.model import Weights
+from broker.jobs.model import Shape, Spread, Together, Weights
 from broker.placement import assign
 from broker.placement.assign import plan
-from broker.placement.view import Placement, Plan, PlanInput, SiteView
+from broker.placement.view import Group, Placement, Plan, PlanInput, QueuedClass, SiteView
 from tests.broker.placement.worlds import a_link, a_shape, a_view, a_world, running, waiting
+from topology.graph import Topology
 from topology.room import Room
+from topology.site import Price
 
 SITES = ("ams", "fra", "osl")
 DATASETS = ("corpus", "images")
@@ -52,6 +56,58 @@ def worlds(draw: st.DrawFn) -> PlanInput:
     links = [a_link(a, b, draw(st.sampled_from([0.5, 2]))) for a in SITES for b in SITES if a != b and draw(st.booleans())]
     at = {name: draw(st.sampled_from(["ams", "osl", "ams fra"])) for name in DATASETS}
     return a_world(*sites, classes=classes, links=links, at=at)
+
+
+RULES = st.fixed_dictionaries(
+    {},
+    optional={
+        "max_cost": st.sampled_from([0.0, 0.5, 2.0, 9.0]),
+        "deadline_s": st.sampled_from([60.0, 5000.0, 20_000.0]),
+        "prefer": st.lists(st.sampled_from([*SITES, "gone"]), max_size=3, unique=True).map(tuple),
+        "spill_after_s": st.sampled_from([0.0, 30.0, 600.0]),
+        "affinity": st.sampled_from(["x", "y"]),
+        "spread": st.builds(Spread, st.sampled_from(["x", "y"]), st.integers(1, 3)),
+        "preemptible": st.booleans(),
+    },
+)
+"""Of a shape: what limits and what prefers."""
+
+
+def with_rules(shape: Shape, rules: dict[str, Any]) -> Shape:
+    """The same shape, which says these fields of itself or of its sites."""
+    own = {name: value for name, value in rules.items() if name in ("max_cost", "deadline_s", "preemptible")}
+    of_sites = {name: value for name, value in rules.items() if name not in own}
+    return replace(shape, sites=replace(shape.sites, **of_sites), **own)
+
+
+@st.composite
+def ruled_worlds(draw: st.DrawFn) -> PlanInput:
+    """Worlds in which classes have rules and ages, sites prices and regions, datasets regions, and some jobs are at sites."""
+    world = draw(worlds())
+    classes = {}
+    for queued in world.classes:
+        shape = with_rules(queued.shape, draw(RULES))
+        ages = sorted(draw(st.lists(st.sampled_from([0, 29, 30, 61, 700, 4000]), min_size=1, max_size=6)), reverse=True)
+        classes[shape] = QueuedClass(shape, tuple(world.now - age for age in ages), len(ages))
+    sites = {view.site.name: replace(view.site, region=view.site.name, price=Price("EUR", draw(PRICES))) for view in world.sites}
+    names = st.lists(st.sampled_from(SITES), max_size=2, unique=True).map(tuple)
+    datasets = [replace(each, regions=draw(names)) for each in world.topology.datasets.values()]
+    replicas = [world.topology.replica(each.id, at) for each in datasets for at in world.topology.replica_sites(each.id)]
+    links = [replace(link, price_per_gib=draw(PRICES) / 1000) for link in world.topology.links.values()]
+    at_site = st.sampled_from(SITES)
+    homes = [Group("default", Together.AFFINITY, word, {draw(at_site): 1}) for word in ("x", "y") if draw(st.booleans())]
+    counts = st.dictionaries(at_site, st.integers(1, 2), min_size=1)
+    spreads = [Group("default", Together.SPREAD, word, draw(counts)) for word in ("x", "y") if draw(st.booleans())]
+    return replace(
+        world,
+        topology=Topology.of(sites.values(), links, datasets, replicas),
+        sites=tuple(replace(view, site=sites[view.site.name]) for view in world.sites),
+        classes=tuple(classes.values()),
+        groups=(*homes, *spreads),
+    )
+
+
+PRICES = st.sampled_from([0.0, 0.2, 1.0])
 
 
 def rooms_after(world: PlanInput, placements: Iterable[Placement]) -> dict[str, Room]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from broker.jobs.model import GpuRequest, Shape, SiteRules, TaskResources, Weights
-from broker.placement.view import Held, PlanInput, QueuedClass, SiteView, TenantView
+from broker.placement.view import Group, Held, PlanInput, QueuedClass, SiteView, TenantView
 from broker.records import Booking, Health
 from topology.dataset import Dataset, DatasetId, Replica
 from topology.graph import Topology
@@ -101,16 +101,20 @@ def a_world(
     sizes: Mapping[str, float | None] | None = None,
     links: Iterable[Link] = (),
     bookings: tuple[Booking, ...] = (),
+    regions: Mapping[str, tuple[str, ...]] | None = None,
     tenants: tuple[TenantView, ...] = (),
     most: int = 4000,
+    groups: tuple[Group, ...] = (),
 ) -> PlanInput:
-    """`at` says at which sites (in one word) each dataset is; `sizes` its GiB, 3600 unless told; None: not measured."""
+    """`at` says at which sites (in one word) each dataset is; `sizes` its GiB, 3600 unless told; None: not measured;
+    `regions` those that it may enter."""
     at = at or {}
     gib = {name: (sizes or {}).get(name, 3600) for name in at}
-    datasets = [Dataset(a_dataset(name), None if gib[name] is None else int(gib[name] * GIB)) for name in at]
+    sized = {name: None if gib[name] is None else int(gib[name] * GIB) for name in at}
+    datasets = [Dataset(a_dataset(name), sized[name], regions=(regions or {}).get(name, ())) for name in at]
     replicas = [Replica(a_dataset(name), site, name) for name, sites in at.items() for site in sites.split()]
     topology = Topology.of([view.site for view in views], links, datasets, replicas)
-    return PlanInput(NOW, topology, views, tuple(classes), bookings, tenants, most)
+    return PlanInput(NOW, topology, views, tuple(classes), bookings, tenants, most, groups)
 
 
 def a_link(source: str, target: str, gib_per_second: float = 1.0, price: float = 0.0) -> Link:
