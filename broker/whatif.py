@@ -27,10 +27,11 @@ NICENESS = 10
 
 
 class WhatIfs:
-    """Answers one question after the other."""
+    """Answers one question after the other, each within `most_s` or not at all."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_s: float = MOST_S) -> None:
         self._gate = asyncio.Lock()
+        self._most_s = most_s
 
     async def ask(self, snapshots: Snapshots, body: WhatIfBody, now: float) -> Answer:
         """What would come of the changes. Raises Invalid for one of what is not there, TooMany while another question is under
@@ -39,18 +40,18 @@ class WhatIfs:
             raise TooMany("another what-if question is under way: ask again when it is answered", after_s=AGAIN_S)
         async with self._gate:
             scenario = _live(snapshots, now)
-            return await _simulated(scenario, changed(scenario, body))
+            return await _simulated(scenario, changed(scenario, body), self._most_s)
 
 
-async def _simulated(scenario: Scenario, other: Scenario) -> Answer:
+async def _simulated(scenario: Scenario, other: Scenario, most_s: float) -> Answer:
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=_answer, args=(theirs, scenario, other), daemon=True)
     await asyncio.to_thread(process.start)
     theirs.close()
     try:
-        if not await asyncio.to_thread(ours.poll, MOST_S):
-            raise Unavailable(f"the simulation took more than {MOST_S:.0f} s: ask when less waits")
+        if not await asyncio.to_thread(ours.poll, most_s):
+            raise Unavailable(f"the simulation took more than {most_s:.0f} s: ask when less waits")
         answer: Answer = await asyncio.to_thread(ours.recv)
         return answer
     except EOFError as error:

@@ -5,7 +5,11 @@ import asyncio
 import pytest
 
 from adapters.twin import Behaviour
-from broker.errors import Invalid, TooMany
+from broker.documents.whatif import WhatIfBody
+from broker.errors import Invalid, TooMany, Unavailable
+from broker.snapshot import Snapshots
+from broker.usage import Usage
+from broker.whatif import WhatIfs
 
 ENDLESS = Behaviour(seconds=10_000.0)
 
@@ -53,6 +57,14 @@ async def test_one_question_at_a_time(fed, full):
     answers = await asyncio.gather(*questions, return_exceptions=True)
     assert any(isinstance(each, TooMany) for each in answers)
     assert any(isinstance(each, dict) for each in answers)
+
+
+async def test_an_answer_that_takes_too_long_is_given_up_and_the_next_question_is_heard(fed, full, broker):
+    context, body = broker.context, WhatIfBody(lose_sites=["ams"])
+    snapshots, whatifs = Snapshots(context.world, Usage(context.world, 24.0)), WhatIfs(most_s=0.0)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="took more than 0 s"):
+            await whatifs.ask(snapshots, body, context.clock.now())
 
 
 @pytest.mark.parametrize(
