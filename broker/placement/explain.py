@@ -84,7 +84,7 @@ def _verdicts(shape: Shape, given: PlanInput, waited_hours: float, accuracy: Acc
         found = _by_site(shape, narrow.choices, board, given.topology)
     passed = Passed("")
     if not found:
-        return Explanation(verdicts, None, *_told(passed, narrow))
+        return Explanation(verdicts, None, *_told(passed, narrow), "what it prefers")
     best, option = found[0]
     if best.cost and best.cost.wait_hours:
         at, wait_hours = board.waiting_at(choices, option), best.cost.wait_hours
