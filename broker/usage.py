@@ -19,13 +19,14 @@ class Usage:
     """
 
     def __init__(self, world: World, half_life_hours: float) -> None:
-        self._world, self._half_life_s = world, half_life_hours * 3600
+        self._world = world
+        self.half_life_s = half_life_hours * 3600
         self._fading: Fading | None = None
 
     def tenants(self, now: float, holds_at: Mapping[str, Mapping[str, Resources]]) -> tuple[TenantView, ...]:
         """All tenants that are declared, or hold or held something, as of now (epoch seconds); `holds_at` by tenant and site."""
         if self._fading is None:
-            self._fading = Fading(self._half_life_s, _recorded(self._world.jobs.values(), now, self._half_life_s), now)
+            self._fading = Fading(self.half_life_s, _recorded(self._world.jobs.values(), now, self.half_life_s), now)
         past = self._fading.look(now, {name: sum(at.values(), Resources()) for name, at in holds_at.items()})
         names = sorted({*self._world.tenants, *holds_at, *past})
         return tuple(self._view(name, holds_at.get(name, {}), past.get(name, NONE)) for name in names)

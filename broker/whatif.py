@@ -4,52 +4,54 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 from multiprocessing.connection import Connection
 
 from broker.documents.whatif import WhatIfBody
 from broker.errors import TooMany, Unavailable
-from broker.jobs.model import shape_of
+from broker.jobs.model import Phase, shape_of
 from broker.plan_desk import live_with_parent
-from broker.simulator.scenario import Arrival, Maintenance, Scenario, Underway
-from broker.simulator.whatif import Answer, changed, what_if
+from broker.simulator.changes import changed
+from broker.simulator.live import live
+from broker.simulator.scenario import Arrival, Scenario, Underway
+from broker.simulator.whatif import Answer, what_if
 from broker.snapshot import HOLDING, Snapshots, expected_end
-from topology.dataset import Replica
-from topology.graph import Topology
+from broker.world import World
 
-MOST_JOBS = 20_000
-"""Of those that wait: the oldest."""
 MOST_S = 120.0
 """A question that takes longer is given up."""
 AGAIN_S = 10.0
+NICENESS = 10
 
 
 class WhatIfs:
-    """Answers one question after the other."""
+    """Answers one question after the other, each within `most_s` or not at all."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_s: float = MOST_S) -> None:
         self._gate = asyncio.Lock()
+        self._most_s = most_s
 
     async def ask(self, snapshots: Snapshots, body: WhatIfBody, now: float) -> Answer:
         """What would come of the changes. Raises Invalid for one of what is not there, TooMany while another question is under
         way, and Unavailable for one that takes too long."""
-        scenario = live(snapshots, now)
-        other = changed(scenario, body)
         if self._gate.locked():
             raise TooMany("another what-if question is under way: ask again when it is answered", after_s=AGAIN_S)
         async with self._gate:
-            return await _simulated(scenario, other)
+            scenario = _live(snapshots, now)
+            return await _simulated(scenario, changed(scenario, body), self._most_s)
 
 
-async def _simulated(scenario: Scenario, other: Scenario) -> Answer:
+async def _simulated(scenario: Scenario, other: Scenario, most_s: float) -> Answer:
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=_answer, args=(theirs, scenario, other), daemon=True)
     await asyncio.to_thread(process.start)
     theirs.close()
     try:
-        if not await asyncio.to_thread(ours.poll, MOST_S):
-            raise Unavailable(f"the simulation took more than {MOST_S:.0f} s: ask when less waits")
+        if not await asyncio.to_thread(ours.poll, most_s):
+            raise Unavailable(f"the simulation took more than {most_s:.0f} s: ask when less waits")
         answer: Answer = await asyncio.to_thread(ours.recv)
         return answer
     except EOFError as error:
@@ -61,42 +63,28 @@ async def _simulated(scenario: Scenario, other: Scenario) -> Answer:
 
 
 def _answer(to: Connection, scenario: Scenario, other: Scenario) -> None:
-    """In the process."""
+    """In the process, which leaves the processors to whatever else is to be done."""
     live_with_parent()
+    os.nice(NICENESS)
     to.send(what_if(scenario, other))
 
 
-def live(snapshots: Snapshots, now: float) -> Scenario:
-    """The federation as it is, in seconds from now: what runs ends when it is expected to, data on its way is there, and what
-    others hold at the sites stays theirs."""
+def _live(snapshots: Snapshots, now: float) -> Scenario:
+    """The federation as it is."""
     world = snapshots.world
     given, _ = snapshots.take(now)
-    waiting = sorted((created, name, shape) for shape, members in world.queue(now).items() for created, name in members)
-    arrivals = [Arrival(name, created - now, shape, shape.run_time_s) for created, name, shape in waiting[:MOST_JOBS]]
-    begun = tuple(_underway(snapshots, now))
-    inputs = {of for each in (*arrivals, *(there.arrival for there in begun)) for of in each.shape.inputs}
-    replicas = [replica for of in inputs for replica in world.replicas.get(of, {}).values()]
-    replicas += [Replica(booking.dataset, booking.target, "") for booking in given.bookings if booking.dataset in inputs]
-    datasets = [world.datasets[of] for of in inputs if of in world.datasets]
-    closed = [view.site.name for view in given.sites if view.is_lost or not view.health.takes_jobs]
-    cut = f"; of {len(waiting)} that wait the {len(arrivals)} oldest" if len(arrivals) < len(waiting) else ""
-    return Scenario(
-        name="live",
-        topology=Topology.of(world.sites.values(), world.links.values(), datasets, replicas),
-        arrivals=tuple(arrivals),
-        changes=tuple(Maintenance(0.0, name, float("inf")) for name in closed),
-        notes=f"{len(arrivals)} jobs that wait and {len(begun)} at sites{cut}; run times as expected, nothing else is handed in",
-        tenants=given.tenants,
-        begun=begun,
-        rooms={(view.site.name, name): room for view in given.sites for name, room in view.rooms.items()},
-    )
+    queue, at_sites = world.queue(now), list(_at_sites(world))
+    inputs = {of for shape in queue for of in shape.inputs} | {of for there in at_sites for of in there.arrival.shape.inputs}
+    topology = snapshots.topology(inputs | {booking.dataset for booking in given.bookings})
+    return live(replace(given, topology=topology), queue, at_sites, snapshots.usage.half_life_s)
 
 
-def _underway(snapshots: Snapshots, now: float) -> Iterator[Underway]:
-    world = snapshots.world
+def _at_sites(world: World) -> Iterator[Underway]:
+    """Those that run, and then those that wait there, by how near to their start they are."""
     for site in world.sites.values():
-        for job in world.at(site.name, *HOLDING):
+        for job in world.at(site.name, *reversed(HOLDING)):
             attempt, shape = job.state.attempt, shape_of(job.spec, job.state)
             if site.pool(attempt.pool) is not None:
-                arrival = Arrival(job.id, job.wish.created_at - now, shape, shape.run_time_s)
-                yield Underway(arrival, site.name, attempt.pool, attempt.gpu_type, max(expected_end(job.state) - now, 0.0))
+                arrival = Arrival(job.id, job.wish.created_at, shape, shape.run_time_s)
+                ends_at = expected_end(job.state) if job.state.phase is Phase.RUNNING else None
+                yield Underway(arrival, site.name, attempt.pool, attempt.gpu_type, ends_at)

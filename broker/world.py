@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left, insort
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,7 +128,7 @@ class World:
         """Unfinished jobs whose wish is to end, or to stop the current attempt; wherever they are."""
         return [self.jobs[job] for job in self._asked]
 
-    def queue(self, now: float) -> Mapping[Shape, Collection[tuple[float, str]]]:
+    def queue(self, now: float) -> Mapping[Shape, Sequence[tuple[float, str]]]:
         """Jobs to place, by class: (created at, id), oldest first. Held, delayed and ending ones are left out."""
         while self._delayed and self._delayed[0][0] <= now:
             _, job = heapq.heappop(self._delayed)

@@ -14,7 +14,7 @@ from broker.errors import Fault, Invalid
 if TYPE_CHECKING:
     from broker.client import Json
 
-COLUMNS = ("", "jobs", "never end", "mean start h", "mean end h", "last end h", "money", "WAN GiB")
+COLUMNS = ("", "jobs", "never end", "mean start h", "last start h", "mean end h", "last end h", "money", "WAN GiB")
 
 
 def whatif(
@@ -124,7 +124,7 @@ def _rows(items: Sequence[Json]) -> list[list[str]]:
     return [[each["name"], *(_change(each["before"], each["after"], field) for field in _FIELDS)] for each in items]
 
 
-_FIELDS = ("jobs", "never_end", "mean_start_h", "mean_end_h", "last_end_h", "money", "wan_gib")
+_FIELDS = ("jobs", "never_end", "mean_start_h", "last_start_h", "mean_end_h", "last_end_h", "money", "wan_gib")
 
 
 def _change(before: Json, after: Json, field: str) -> str:

@@ -27,6 +27,12 @@ class PriceChange(Body):
     cpu_hour: Amount | None = None
     gpu_hour: Annotated[dict[Name, Amount], Field(max_length=MOST_CHANGES)] = {}
 
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if self.cpu_hour is None and not self.gpu_hour:
+            refuse((("cpu_hour",), "no price is named: name cpu_hour or gpu_hour"))
+        return self
+
 
 class LinkChange(Body):
     """Another bandwidth or price of a link; or a new link, which needs a bandwidth."""
@@ -35,6 +41,12 @@ class LinkChange(Body):
     target: Name = Field(alias="to", examples=["fra"])
     bandwidth_gbps: Positive | None = None
     price_per_gib: Amount | None = None
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if self.bandwidth_gbps is None and self.price_per_gib is None:
+            refuse((("bandwidth_gbps",), "nothing of the link would change: name bandwidth_gbps or price_per_gib"))
+        return self
 
 
 class WhatIfBody(Body):

@@ -98,7 +98,8 @@ def _verdicts(shape: Shape, given: PlanInput, waited_hours: float, last: Plan, m
         narrow = narrowed(choices, quota, (given.now - waited_hours * 3600,), board)
         found = _by_site(shape, narrow.choices, board, given.topology)
     if not found:
-        return Explanation(verdicts, None, *_told(Passed(""), narrow))
+        told, help_ = _told(Passed(""), narrow)
+        return Explanation(verdicts, None, told, help_, Binding("preference", told))
     best, option = found[0]
     if not best.cost or not best.cost.wait_hours:
         return Explanation(verdicts, best.site, *_told(Passed(""), narrow))

@@ -140,7 +140,8 @@ class Eviction:
 @dataclass(frozen=True, slots=True)
 class Binding:
     """What keeps a class from starting. `what` is `cpus`, `memory`, `gpus`, `nodes` (they are too broken up), `kept` (the room is
-    kept for an earlier job), `turn` (others are before it), `yielding` (others give way to it) or the kind of an objection."""
+    kept for an earlier job), `turn` (others are before it), `yielding` (others give way to it), `preference` (it waits for a
+    site that it prefers), or the kind of an objection."""
 
     what: str
     text: str

@@ -6,27 +6,24 @@ import heapq
 import math
 import time
 from bisect import insort
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import cache
 from itertools import count, islice
 
-from adapters.kinds import takes
 from broker.jobs.model import Shape
 from broker.placement.companions import Companions
-from broker.placement.view import Attempts, Placement, Plan, PlanInput, QueuedClass, SiteView
-from broker.records import Health
-from broker.simulator.outcome import Outcome, Ran, Sample
+from broker.placement.view import Placement, Plan, PlanInput, QueuedClass
+from broker.simulator.outcome import Outcome, Sample
 from broker.simulator.policy import Policy
-from broker.simulator.scenario import Arrival, Bandwidth, Carbon, Change, Maintenance, NodesLost, Scenario, SiteLost, Underway
+from broker.simulator.scenario import Bandwidth, Carbon, Change, Maintenance, NodesLost, Scenario, SiteLost, Underway
 from broker.simulator.scheduler import PoolScheduler, Stay
+from broker.simulator.state import Job, SiteNow, opened
 from broker.simulator.tenants import Tenants
 from broker.simulator.transfers import Begun, Key, Transfers
 from broker.snapshot import SHOWN
 from topology.dataset import DatasetId, Replica
 from topology.graph import Topology
-from topology.resources import Resources
-from topology.room import Room
-from topology.site import Admission, Site
 
 TURN_S = (10.0, 60.0)
 TURN_PART = 1 / 200
@@ -38,39 +35,6 @@ SAMPLES = 400
 """So many are taken while jobs arrive."""
 RARER = 1.05
 """After that each is so much further from the one before: a few jobs may run on for long."""
-
-
-@dataclass(slots=True, eq=False)
-class _Job:
-    """A job on its way. `attempts` numbers its placements, so that what was meant for an earlier one is known as such."""
-
-    index: int
-    arrival: Arrival
-    site: str = ""
-    pool: str = ""
-    stay: Stay | None = None
-    missing: set[Key] = field(default_factory=set)
-    started_at: float | None = None
-    ended_at: float | None = None
-    compute_money: float = 0.0
-    egress_money: float = 0.0
-    carbon_kg: float = 0.0
-    wan_gib: float = 0.0
-    attempts: int = 0
-
-
-@dataclass(slots=True)
-class _Site:
-    """A site as it is now. `view` is what plans see of it, made anew after a change."""
-
-    site: Site
-    pools: dict[str, PoolScheduler]
-    jobs: dict[_Job, None] = field(default_factory=dict)
-    best_effort: int = 0
-    """How many of them may be made to give way."""
-    lost: int = 0
-    cordoned: int = 0
-    view: SiteView | None = None
 
 
 def simulate(scenario: Scenario, policy: Policy, *, turn_s: float | None = None) -> Outcome:
@@ -93,15 +57,14 @@ class _Simulation:
         self._number = count()
         graph = scenario.topology
         self._graph = graph
-        self._sites = {name: _opened(site, scenario.rooms) for name, site in graph.sites.items()}
-        self._tenants = Tenants(scenario)
-        self._companions = Companions(())
-        self._jobs = [_Job(index, arrival) for index, arrival in enumerate(scenario.arrivals)]
+        self._sites = {name: opened(site, scenario.rooms) for name, site in graph.sites.items()}
+        self._tenants, self._companions = Tenants(scenario), Companions(())
+        self._jobs = [Job(index, arrival) for index, arrival in enumerate(scenario.arrivals)]
         begun = enumerate(scenario.begun, len(self._jobs))
-        self._begun = [(_Job(index, each.arrival), each) for index, each in begun]
+        self._begun = [(Job(index, each.arrival), each) for index, each in begun]
         self._replicas = {of: {at: _known(graph, of, at) for at in graph.replica_sites(of)} for of in graph.datasets}
         self._transfers = Transfers(graph, lambda of: self._seen((of,)), self._at, self._charge, self._arrived)
-        self._coming: dict[Key, dict[_Job, None]] = {}
+        self._coming: dict[Key, dict[Job, None]] = {}
         self._queue: dict[Shape, list[tuple[float, int]]] = {}
         self._classes: dict[Shape, QueuedClass] = {}
         self._is_stale = False
@@ -118,8 +81,7 @@ class _Simulation:
         for change in self._scenario.changes:
             self._at(change.at, lambda change=change: self._change(change))  # type: ignore[misc]
         self._at(0.0, self._sample)
-        for job, each in self._begun:
-            self._go_on(job, each)
+        self._begin()
         arriving = iter(self._jobs)
         following = next(arriving, None)
         while self._left:
@@ -138,7 +100,7 @@ class _Simulation:
             elif self._left and not self._queue and not following and self._is_quiet():
                 raise RuntimeError(f"{self._left} jobs neither wait nor run: a fault of the simulator")
         took_s = time.perf_counter() - began
-        ran = tuple(_ran(job) for job in (*self._jobs, *(job for job, _ in self._begun)))
+        ran = tuple(job.ran() for job in (*self._jobs, *(job for job, _ in self._begun)))
         return Outcome(self._scenario.name, self._policy.name, ran, tuple(self._samples), self._plans, self._plan_s, took_s)
 
     def _at(self, when: float, what: Callable[[], None]) -> None:
@@ -151,7 +113,7 @@ class _Simulation:
         """Whether nothing is left to happen but samples."""
         return len(self._events) <= 1
 
-    def _enqueue(self, job: _Job) -> None:
+    def _enqueue(self, job: Job) -> None:
         shape = job.arrival.shape
         insort(self._queue.setdefault(shape, []), (job.arrival.at, job.index))
         self._classes.pop(shape, None)
@@ -180,7 +142,7 @@ class _Simulation:
                 created = tuple(at for at, _ in islice(members, SHOWN))
                 self._classes[shape] = QueuedClass(shape, created, len(members))
         classes = tuple(self._classes[shape] for shape in self._queue)
-        views = tuple(self._view(at) for at in self._sites.values())
+        views = tuple(at.seen() for at in self._sites.values())
         topology = self._seen({of for shape in self._queue for of in shape.inputs})
         tenants, groups = self._tenants.views(self._now), self._companions.groups()
         return PlanInput(self._now, topology, views, classes, self._transfers.bookings, tenants, groups=groups)
@@ -190,26 +152,12 @@ class _Simulation:
         datasets = tuple(datasets)
         lost = {name for name, at in self._sites.items() if at.lost}
         replicas = (replica for of in datasets for at, replica in self._replicas.get(of, {}).items() if at not in lost)
-        return self._graph.with_replicas((self._scenario.topology.datasets[of] for of in datasets), replicas)
-
-    def _view(self, at: _Site) -> SiteView:
-        if at.view is None:
-            admission = Admission.CORDONED if at.cordoned else at.site.admission
-            at.view = SiteView(
-                site=replace(at.site, admission=admission) if at.cordoned else at.site,
-                health=Health.DOWN if at.lost else Health.UP,
-                is_lost=bool(at.lost),
-                rooms={name: pool.usable for name, pool in at.pools.items()},
-                held=tuple(held for pool in at.pools.values() for held in pool.held()),
-                queued=tuple(held for pool in at.pools.values() for held in pool.waiting()),
-                preemptible=_preemptible(at),
-                takes=takes(at.site.engine.kind),
-            )
-        return at.view
+        known = self._scenario.topology.datasets
+        return self._graph.with_replicas([known[of] for of in datasets if of in known], replicas)
 
     def _apply(self, plan: Plan) -> int:
         asked: dict[Key, None] = {}
-        ready: list[_Job] = []
+        ready: list[Job] = []
         for placement in plan.placements:
             for job in self._dequeue(placement):
                 self._place(job, placement)
@@ -225,7 +173,7 @@ class _Simulation:
             self._submit(job)
         return sum(placement.count for placement in plan.placements)
 
-    def _dequeue(self, placement: Placement) -> list[_Job]:
+    def _dequeue(self, placement: Placement) -> list[Job]:
         members = self._queue.get(placement.shape, [])
         if not 0 < placement.count <= len(members):
             raise ValueError(f"{self._policy.name} places {placement.count} jobs of a class that has {len(members)} queued")
@@ -236,18 +184,21 @@ class _Simulation:
         self._classes.pop(placement.shape, None)
         return chosen
 
-    def _place(self, job: _Job, placement: Placement) -> None:
+    def _place(self, job: Job, placement: Placement) -> None:
         at = self._sites[placement.site]
         if placement.pool not in at.pools:
             raise ValueError(f"{self._policy.name} places a job in pool {placement.pool!r}, which {placement.site} does not have")
-        pool, shape = at.pools[placement.pool], job.arrival.shape
-        job.site, job.pool = placement.site, placement.pool
+        self._expect(job, at, placement.pool, placement.gpu_type, placement.decision.cost.staging_hours * 3600)
+
+    def _expect(self, job: Job, at: SiteNow, pool_name: str, gpu_type: str | None, staging_s: float) -> None:
+        """It is to run there when its inputs have come."""
+        pool, shape = at.pools[pool_name], job.arrival.shape
+        job.site, job.pool = at.site.name, pool_name
         job.attempts += 1
-        job.missing = {(of, placement.site) for of in shape.inputs if placement.site not in self._replicas[of]}
+        job.missing = {(of, job.site) for of in shape.inputs if job.site not in self._replicas.get(of, {})}
         expected_s = shape.run_time_s / pool.pool.speed
-        staging_s = placement.decision.cost.staging_hours * 3600
         job.stay = Stay(
-            task=shape.resources.on(placement.gpu_type),
+            task=shape.resources.on(gpu_type),
             tasks=shape.tasks,
             expected_s=expected_s,
             on_start=lambda: self._start(job),
@@ -258,17 +209,32 @@ class _Simulation:
         for key in job.missing:
             self._coming.setdefault(key, {})[job] = None
 
-    def _go_on(self, job: _Job, begun: Underway) -> None:
-        """It is there as the simulation begins. What it costs counts from then on."""
+    def _begin(self) -> None:
+        """What is at sites and on links as the simulation begins. What runs has its room before what waits for some."""
+        self._transfers.go_on(self._scenario.bookings)
+        for job, each in self._begun:
+            if each.ends_at is not None:
+                self._go_on(job, each, max(each.ends_at, 0.0))
+        for job, each in self._begun:
+            if each.ends_at is None:
+                self._expect(job, self._sites[each.site], each.pool, each.gpu_type, 0.0)
+                if not job.missing:
+                    self._submit(job)
+        for key in list(self._coming):
+            self._transfers.ask(key, self._now)
+        self._take_back()
+
+    def _go_on(self, job: Job, begun: Underway, left: float) -> None:
+        """It runs there. What it costs counts from now on."""
         at, shape = self._sites[begun.site], job.arrival.shape
         job.site, job.pool, job.started_at, job.attempts = begun.site, begun.pool, 0.0, 1
-        task, left = shape.resources.on(begun.gpu_type), max(begun.ends_at, 0.0)
+        task = shape.resources.on(begun.gpu_type)
         job.stay = Stay(task, shape.tasks, left, lambda: None, left)
         at.pools[begun.pool].go_on(job.stay)
         self._hold(job, at)
         self._at(left, lambda: self._end(job, 1))
 
-    def _hold(self, job: _Job, at: _Site) -> None:
+    def _hold(self, job: Job, at: SiteNow) -> None:
         assert job.stay is not None
         at.jobs[job] = None
         at.best_effort += job.arrival.shape.preemptible
@@ -276,21 +242,21 @@ class _Simulation:
         self._tenants.hold(job.arrival.shape.tenant, job.site, job.stay.task * job.stay.tasks)
         self._companions.placed(job.arrival.shape, job.site, 1)
 
-    def _job(self, index: int) -> _Job:
+    def _job(self, index: int) -> Job:
         return self._jobs[index] if index < len(self._jobs) else self._begun[index - len(self._jobs)][0]
 
-    def _submit(self, job: _Job) -> None:
+    def _submit(self, job: Job) -> None:
         at = self._sites[job.site]
         at.view = None
         assert job.stay is not None
         at.pools[job.pool].submit(job.stay, self._now)
 
-    def _start(self, job: _Job) -> None:
+    def _start(self, job: Job) -> None:
         job.started_at, attempt = self._now, job.attempts
         run_s = job.arrival.run_time_s / self._sites[job.site].pools[job.pool].pool.speed
         self._at(self._now + run_s, lambda: self._end(job, attempt))
 
-    def _end(self, job: _Job, attempt: int) -> None:
+    def _end(self, job: Job, attempt: int) -> None:
         if job.attempts != attempt or job.stay is None:
             return
         at = self._sites[job.site]
@@ -299,7 +265,7 @@ class _Simulation:
         self._left -= 1
         at.pools[job.pool].schedule(self._now)
 
-    def _leave(self, job: _Job, at: _Site) -> None:
+    def _leave(self, job: Job, at: SiteNow) -> None:
         """It is no longer at its site; what it used there is counted."""
         assert job.stay is not None
         if job.started_at is not None:
@@ -313,7 +279,7 @@ class _Simulation:
         at.view = None
         self._is_stale = True
 
-    def _bill(self, job: _Job, at: _Site, hours: float) -> None:
+    def _bill(self, job: Job, at: SiteNow, hours: float) -> None:
         """Money and carbon, by the formulas of `broker/placement/judge.py`."""
         assert job.stay is not None
         whole, price, power = job.stay.task * job.stay.tasks, at.site.price, at.pools[job.pool].pool.power
@@ -322,7 +288,7 @@ class _Simulation:
         watts = whole.cpus * power.cpu_w + whole.gpu_count * power.gpu_w
         job.carbon_kg += watts * hours / 1000 * at.site.carbon_g_per_kwh / 1000
 
-    def _requeue(self, job: _Job) -> None:
+    def _requeue(self, job: Job) -> None:
         for key in job.missing:
             self._coming.get(key, {}).pop(job, None)
         job.missing = set()
@@ -378,16 +344,18 @@ class _Simulation:
         for key in self._transfers.cancel(change.site, self._now):
             for job in list(self._coming.pop(key, {})):
                 self._requeue(job)
+        if math.isinf(change.until):
+            self._take_back()
         self._at(change.until, lambda: self._find_site(at))
 
-    def _find_site(self, at: _Site) -> None:
+    def _find_site(self, at: SiteNow) -> None:
         at.lost -= 1
         at.view = None
         self._is_stale = True
         for key in self._coming:  # what only this site has could not be asked for while it was lost
             self._transfers.ask(key, self._now)
 
-    def _open(self, at: _Site) -> None:
+    def _open(self, at: SiteNow) -> None:
         at.cordoned -= 1
         at.view = None
         self._is_stale = True
@@ -401,10 +369,23 @@ class _Simulation:
             stay = job.stay
             if job.pool == change.pool and stay and stay.allocation and gone & {node for node, _ in stay.allocation}:
                 self._requeue(job)
+        if math.isinf(change.until):
+            self._take_back()
         pool.schedule(self._now)
         self._at(change.until, lambda: self._find_nodes(at, pool, gone))
 
-    def _find_nodes(self, at: _Site, pool: PoolScheduler, gone: set[int]) -> None:
+    def _take_back(self) -> None:
+        """What waits at a site for room or data that it can never have there is queued again."""
+        can_come = cache(self._transfers.can_come)
+        for at in self._sites.values():
+            usable = {name: pool.usable for name, pool in at.pools.items()}
+            for job in list(at.jobs):
+                if job.started_at is None and job.stay is not None:
+                    fits = usable[job.pool].fit(job.stay.task, job.stay.tasks) == job.stay.tasks
+                    if not fits or not all(can_come(key) for key in job.missing):
+                        self._requeue(job)
+
+    def _find_nodes(self, at: SiteNow, pool: PoolScheduler, gone: set[int]) -> None:
         pool.nodes.find_again(gone)
         at.view = None
         self._is_stale = True
@@ -421,31 +402,6 @@ class _Simulation:
         self._at(self._now + self._sample_s, self._sample)
 
 
-def _opened(site: Site, rooms: Mapping[tuple[str, str], Room]) -> _Site:
-    return _Site(site, {pool.name: PoolScheduler(pool, rooms.get((site.name, pool.name))) for pool in site.pools})
-
-
-def _preemptible(at: _Site) -> tuple[Attempts, ...]:
-    """What may be made to give way, one by one, under the numbers of the jobs."""
-    found: dict[tuple[Shape, str, Resources], list[_Job]] = {}
-    for job in at.jobs if at.best_effort else ():
-        shape = job.arrival.shape
-        if shape.preemptible and job.stay is not None:
-            found.setdefault((shape, job.pool, job.stay.task), []).append(job)
-    return tuple(
-        Attempts(
-            shape.tenant,
-            shape.priority,
-            pool,
-            task,
-            shape.tasks,
-            tuple(str(job.index) for job in jobs),
-            tuple(math.inf if job.started_at is None else job.started_at for job in jobs),
-        )
-        for (shape, pool, task), jobs in found.items()
-    )
-
-
 def _known(graph: Topology, of: DatasetId, at: str) -> Replica:
     return graph.replica(of, at) or Replica(of, at, "")
 
@@ -457,23 +413,3 @@ def _part(parts: Iterable[tuple[float, float]]) -> float:
         busy += some
         whole += every
     return busy / whole if whole else 0.0
-
-
-def _ran(job: _Job) -> Ran:
-    is_over = job.ended_at is not None
-    return Ran(
-        name=job.arrival.name,
-        tenant=job.arrival.shape.tenant,
-        arrived_at=job.arrival.at,
-        site=job.site if is_over else None,
-        pool=job.pool if is_over else None,
-        started_at=job.started_at if is_over else None,
-        ended_at=job.ended_at,
-        compute_money=job.compute_money,
-        egress_money=job.egress_money,
-        carbon_kg=job.carbon_kg,
-        wan_gib=job.wan_gib,
-        attempts=job.attempts,
-        deadline_at=None if job.arrival.shape.deadline_s is None else job.arrival.at + job.arrival.shape.deadline_s,
-        objective=job.arrival.shape.objective,
-    )

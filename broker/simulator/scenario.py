@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 
 from broker.jobs.model import Shape
 from broker.placement.view import TenantView
+from broker.records import Booking
 from topology.graph import Topology
 from topology.room import Room
+
+HALF_LIFE_S = 24 * 3600.0
+"""As the setting `share_half_life_hours` unless told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +28,14 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Underway:
-    """A job that is at a site already as the simulation begins, and is over there at `ends_at`."""
+    """A job that is at a site already as the simulation begins: it runs and is over at `ends_at`, or has not started (None) and
+    waits there for its inputs and for room."""
 
     arrival: Arrival
     site: str
     pool: str
     gpu_type: str | None
-    ends_at: float
+    ends_at: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +91,9 @@ Change = SiteLost | NodesLost | Maintenance | Bandwidth | Carbon
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """A federation at the start, jobs by the time of their arrival (before the start: they wait already), changes by theirs.
-    `notes` says in a few lines what was composed of what, and from which seed. Tenants that are not named weigh 1. `rooms` is
-    what may be used of a pool, by site and name; of others all of it."""
+    `notes` says in a few lines what was composed of what, and from which seed. Tenants that are not named weigh 1; what they held
+    counts half as much after each `half_life_s`. `begun` stand in a site's own queue in their order; `bookings` are transfers
+    under way. `rooms` is what may be used of a pool, by site and name; of others all of it."""
 
     name: str
     topology: Topology
@@ -95,5 +101,7 @@ class Scenario:
     changes: tuple[Change, ...] = ()
     notes: str = ""
     tenants: tuple[TenantView, ...] = ()
+    half_life_s: float = HALF_LIFE_S
     begun: tuple[Underway, ...] = ()
+    bookings: tuple[Booking, ...] = ()
     rooms: Mapping[tuple[str, str], Room] = field(default_factory=dict)

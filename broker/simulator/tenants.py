@@ -1,4 +1,4 @@
-"""What tenants hold, and have held of late, in a simulation: as the broker's planner is told of it."""
+"""What tenants hold, and have held of late, in a simulation: as the planner of a broker is told of it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from broker.placement.view import TenantView
 from broker.simulator.scenario import Scenario
 from topology.resources import Resources
 
-HALF_LIFE_S = 24 * 3600.0
-"""As the setting `share_half_life_hours` unless told."""
-
 
 class Tenants:
     """All that are named in a scenario, or have jobs in it."""
@@ -21,7 +18,7 @@ class Tenants:
         jobs = (*scenario.arrivals, *(each.arrival for each in scenario.begun))
         names = sorted({*declared, *(arrival.shape.tenant for arrival in jobs)})
         self._declared = [declared.get(name, TenantView(name)) for name in names]
-        self._fading = Fading(HALF_LIFE_S, {tenant.name: tenant.past for tenant in scenario.tenants}, 0.0)
+        self._fading = Fading(scenario.half_life_s, {tenant.name: tenant.past for tenant in scenario.tenants}, 0.0)
         self._holds = {name: Resources() for name in names}
         self._holds_at: dict[str, dict[str, Resources]] = {name: {} for name in names}
 

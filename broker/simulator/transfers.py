@@ -61,6 +61,17 @@ class Transfers:
                 self._forget_wait(key)
                 self._begin(replace(booking, booked_at=now))
 
+    def go_on(self, bookings: Iterable[Booking]) -> None:
+        """They are under way as the simulation begins, and paid for."""
+        for booking in bookings:
+            for name in booking.links:
+                self._free[name] -= booking.share_gbps
+            self._hold((booking.dataset, booking.target), booking)
+
+    def can_come(self, key: Key) -> bool:
+        """Whether a dataset is on its way to a site, or could be sent there if the links were free."""
+        return key in self._under_way or cheapest_transfer(self._see(key[0]), *key) is not None
+
     def ask(self, key: Key, now: float) -> None:
         """Have a dataset brought, unless it is on its way."""
         if key not in self._under_way and key not in self._waits_at:
@@ -122,7 +133,7 @@ class Transfers:
 
     def _hold(self, key: Key, booking: Booking) -> None:
         self._under_way[key] = booking
-        end = expected_end(booking)
+        end = max(expected_end(booking), 0.0)
         self._at(end, lambda: self._end(key, booking, end))
 
     def _end(self, key: Key, booking: Booking, now: float) -> None:

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from broker.documents.faults import suggestion
-from broker.documents.whatif import LinkChange, NodesChange, PriceChange, WhatIfBody
-from broker.errors import Fault, Invalid
 from broker.jobs.model import Shape
-from broker.placement.view import TenantView
 from broker.placement.words import span
 from broker.simulator.engine import simulate
 from broker.simulator.outcome import Ran
 from broker.simulator.policies import Ours
-from broker.simulator.scenario import Change, NodesLost, Scenario, SiteLost
-from topology.graph import Topology
-from topology.link import Link
-from topology.site import Site
+from broker.simulator.scenario import Scenario
 
 MOST_CLASSES = 20
 """Those that are told, of which most changes."""
+TURN_S = (10.0, 120.0)
+TURN_PART = 1 / 800_000
+"""Plans are this part of the mean run time apart for each job that waits, between these bounds: a long queue, whose plans
+take long and of which a minute tells nothing new, is planned more seldom."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fares:
-    """How some jobs fare: means and the last end in hours from now, of those that end; money in the federation's currency."""
+    """How some jobs fare: means and the last in hours from now, of those that end; money in the federation's currency."""
 
     jobs: int
     never_end: int
     mean_start_h: float
+    last_start_h: float
     mean_end_h: float
     last_end_h: float
     money: float
@@ -62,106 +59,22 @@ class Answer:
 
 def what_if(scenario: Scenario, changed: Scenario) -> Answer:
     """Both simulated to their ends with the planner."""
-    before, after = (simulate(each, Ours()).jobs for each in (scenario, changed))
+    turn_s = _turn_s(scenario)
+    before, after = (simulate(each, Ours(), turn_s=turn_s).jobs for each in (scenario, changed))
     shapes = {each.name: each.shape for each in (*scenario.arrivals, *(begun.arrival for begun in scenario.begun))}
     pairs = list(zip(before, after, strict=True))
-    begun = {each.arrival.name for each in scenario.begun}
+    running = {each.arrival.name for each in scenario.begun if each.ends_at is not None}
     return Answer(
         whole=_compared("all", pairs),
         tenants=tuple(_compared(name, found) for name, found in sorted(_by(pairs, lambda job: job.tenant).items())),
         classes=tuple(_of_classes(pairs, shapes)),
-        moved=sum(now.attempts > was.attempts for was, now in pairs if was.name in begun),
+        moved=sum(now.attempts > was.attempts for was, now in pairs if was.name in running),
         notes=(scenario.notes,),
     )
 
 
-def changed(scenario: Scenario, body: WhatIfBody) -> Scenario:
-    """The federation as it might be. Raises Invalid with every change that is of what is not there."""
-    faults = list(_faults(scenario, body))
-    if faults:
-        raise Invalid(faults=faults)
-    graph = scenario.topology
-    sites = [_with_changes(site, body) for site in graph.sites.values()]
-    links = _with_links(graph.links, body.links)
-    datasets = list(graph.datasets.values())
-    replicas = [found for each in datasets for at in graph.replica_sites(each.id) if (found := graph.replica(each.id, at))]
-    return replace(
-        scenario,
-        topology=Topology.of(sites, links.values(), datasets, replicas),
-        tenants=tuple(_weighed(tenant, body.weights) for tenant in scenario.tenants),
-        rooms=_with_nodes(scenario, body.nodes),
-        changes=(*scenario.changes, *_losses(body)),
-    )
-
-
-def _faults(scenario: Scenario, body: WhatIfBody) -> Iterable[Fault]:
-    sites, tenants = scenario.topology.sites, [tenant.name for tenant in scenario.tenants]
-    named = [(f"lose_sites.{number}", name) for number, name in enumerate(body.lose_sites)]
-    named += [(f"nodes.{number}.site", each.site) for number, each in enumerate(body.nodes)]
-    named += [(f"prices.{number}.site", each.site) for number, each in enumerate(body.prices)]
-    for number, way in enumerate(body.links):
-        named += [(f"links.{number}.from", way.source), (f"links.{number}.to", way.target)]
-    yield from (Fault(field, _unknown("site", name, sites)) for field, name in named if name not in sites)
-    for number, nodes in enumerate(body.nodes):
-        site = sites.get(nodes.site)
-        pool = site.pool(nodes.pool) if site else None
-        if site and pool is None:
-            yield Fault(f"nodes.{number}.pool", _unknown(f"pool of {site.name}", nodes.pool, [each.name for each in site.pools]))
-        elif pool and pool.nodes + nodes.more < 0:
-            yield Fault(f"nodes.{number}.more", f"{nodes.pool} has {pool.nodes} nodes: no more than that can go")
-    for number, link in enumerate(body.links):
-        if f"{link.source}:{link.target}" not in scenario.topology.links and link.bandwidth_gbps is None:
-            cure = f"no link leads from {link.source} to {link.target}: give the new one some"
-            yield Fault(f"links.{number}.bandwidth_gbps", cure)
-    yield from (Fault(f"weights.{name}", _unknown("tenant", name, tenants)) for name in body.weights if name not in tenants)
-
-
-def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    return f"no {what} is named {name}: {suggestion(name, tuple(sorted(known)))}"
-
-
-def _with_changes(site: Site, body: WhatIfBody) -> Site:
-    more = {each.pool: each.more for each in body.nodes if each.site == site.name and each.more > 0}
-    pools = tuple(replace(pool, nodes=pool.nodes + more.get(pool.name, 0)) for pool in site.pools)
-    for each in body.prices:
-        if each.site == site.name:
-            site = _priced(site, each)
-    return replace(site, pools=pools)
-
-
-def _priced(site: Site, change: PriceChange) -> Site:
-    price = site.price
-    cpu_hour = price.cpu_hour if change.cpu_hour is None else change.cpu_hour
-    return replace(site, price=replace(price, cpu_hour=cpu_hour, gpu_hour={**price.gpu_hour, **change.gpu_hour}))
-
-
-def _with_links(links: Mapping[str, Link], changes: Sequence[LinkChange]) -> dict[str, Link]:
-    found = dict(links)
-    for each in changes:
-        name = f"{each.source}:{each.target}"
-        link = found.get(name) or Link(each.source, each.target, each.bandwidth_gbps or 0.0)
-        link = link if each.bandwidth_gbps is None else replace(link, bandwidth_gbps=each.bandwidth_gbps)
-        found[name] = link if each.price_per_gib is None else replace(link, price_per_gib=each.price_per_gib)
-    return found
-
-
-def _with_nodes(scenario: Scenario, changes: Sequence[NodesChange]) -> Mapping[tuple[str, str], Any]:
-    rooms = dict(scenario.rooms)
-    for each in changes:
-        pool = scenario.topology.sites[each.site].pool(each.pool)
-        key = (each.site, each.pool)
-        if pool is not None and each.more > 0 and key in rooms:
-            rooms[key] = rooms[key].of((*rooms[key].groups, (pool.per_node, each.more)))
-    return rooms
-
-
-def _losses(body: WhatIfBody) -> Iterable[Change]:
-    yield from (SiteLost(0.0, name, math.inf) for name in body.lose_sites)
-    yield from (NodesLost(0.0, each.site, each.pool, -each.more, math.inf) for each in body.nodes if each.more < 0)
-
-
-def _weighed(tenant: TenantView, weights: Mapping[str, float]) -> TenantView:
-    return replace(tenant, weight=weights.get(tenant.name, tenant.weight))
+def _turn_s(scenario: Scenario) -> float:
+    return min(max(sum(job.run_time_s for job in scenario.arrivals) * TURN_PART, TURN_S[0]), TURN_S[1])
 
 
 Pairs = Sequence[tuple[Ran, Ran]]
@@ -192,11 +105,13 @@ def _compared(name: str, pairs: Pairs) -> Compared:
 
 def _fares(jobs: Sequence[Ran]) -> Fares:
     ended = [job for job in jobs if job.ended_at is not None]
+    starts = [(job.started_at or 0.0) / 3600 for job in ended]
     ends = [(job.ended_at or 0.0) / 3600 for job in ended]
     return Fares(
         jobs=len(jobs),
         never_end=len(jobs) - len(ended),
-        mean_start_h=fmean((job.started_at or 0.0) / 3600 for job in ended) if ended else 0.0,
+        mean_start_h=fmean(starts) if starts else 0.0,
+        last_start_h=max(starts, default=0.0),
         mean_end_h=fmean(ends) if ends else 0.0,
         last_end_h=max(ends, default=0.0),
         money=sum(job.compute_money + job.egress_money for job in jobs),

@@ -5,7 +5,11 @@ import asyncio
 import pytest
 
 from adapters.twin import Behaviour
-from broker.errors import Invalid, TooMany
+from broker.documents.whatif import WhatIfBody
+from broker.errors import Invalid, TooMany, Unavailable
+from broker.snapshot import Snapshots
+from broker.usage import Usage
+from broker.whatif import WhatIfs
 
 ENDLESS = Behaviour(seconds=10_000.0)
 
@@ -37,11 +41,30 @@ async def test_losing_the_only_site_leaves_nothing_to_run_on(fed, full):
     assert (answer["whole"]["after"]["never_end"], answer["moved"]) == (4, 0)
 
 
+async def test_what_runs_at_a_lost_site_begins_again_elsewhere(fed, full, federation, until):
+    await fed.put("sites", "fra", federation.site("fra", cpus=8.0))
+    await until(lambda: fed.list("jobs", phase="running"), lambda found: len(found["items"]) == 4)
+    answer = await fed.what_if({"lose_sites": ["ams"]})
+    before, after = answer["whole"]["before"], answer["whole"]["after"]
+    # all four run for an hour; without ams the one there begins again, at the next plan
+    assert (before["jobs"], before["never_end"], round(before["last_end_h"], 1)) == (4, 0, 1.0)
+    assert (answer["moved"], after["never_end"], round(after["last_end_h"], 1)) == (1, 0, 1.0)
+    assert answer["notes"] == ["0 jobs that wait and 4 jobs at sites; run times as expected, and no new jobs come"]
+
+
 async def test_one_question_at_a_time(fed, full):
     questions = [fed.what_if({"lose_sites": ["ams"]}) for _ in range(3)]
     answers = await asyncio.gather(*questions, return_exceptions=True)
     assert any(isinstance(each, TooMany) for each in answers)
     assert any(isinstance(each, dict) for each in answers)
+
+
+async def test_an_answer_that_takes_too_long_is_given_up_and_the_next_question_is_heard(fed, full, broker):
+    context, body = broker.context, WhatIfBody(lose_sites=["ams"])
+    snapshots, whatifs = Snapshots(context.world, Usage(context.world, 24.0)), WhatIfs(most_s=0.0)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="took more than 0 s"):
+            await whatifs.ask(snapshots, body, context.clock.now())
 
 
 @pytest.mark.parametrize(
@@ -51,6 +74,8 @@ async def test_one_question_at_a_time(fed, full):
         ({"lose_sites": ["amss"]}, "did you mean ams"),
         ({"colour": 1}, "colour"),
         ({"weights": {"default": 0}}, "weights.default"),
+        ({"prices": [{"site": "ams"}]}, "name cpu_hour or gpu_hour"),
+        ({"links": [{"from": "ams", "to": "fra"}]}, "name bandwidth_gbps or price_per_gib"),
     ],
 )
 async def test_a_bad_question_is_told(fed, full, body, cure):

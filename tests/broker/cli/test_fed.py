@@ -195,7 +195,7 @@ def test_a_broker_without_a_place_for_its_records_says_what_is_missing(fed, tmp_
 
 
 def test_what_if_questions_are_answered_in_a_table(fed, applied):
-    said = fed("whatif", "--nodes", "ams/cpu=+1", "--link", "ams:fra=40", "--cpu-hour", "fra=0.5")
+    said = fed("whatif", "--nodes", "ams/cpu=+1", "--link", "fra:ams=40", "--link-price", "fra:ams=0.01", "--cpu-hour", "fra=0.5")
     assert (said.code, said.err) == (0, "")
     assert "mean end h" in said.out
     asked = fed("whatif", "-f", "-", "-o", "json", stdin="lose_sites: [ams]\n")
@@ -209,6 +209,7 @@ def test_what_if_questions_are_answered_in_a_table(fed, applied):
         ("--nodes", "ams/cpu=some", "use WHAT=NUMBER"),
         ("--link", "ams=40", "such as ams:fra=40"),
         ("--lose-site", "amss", "did you mean ams"),
+        ("--gpu-hour", "ams/a100=1.2", "prices.0.gpu_hour.a100: no GPU of ams is named a100"),
     ],
 )
 def test_a_bad_what_if_question_names_the_option_or_field(fed, applied, option, value, cure):

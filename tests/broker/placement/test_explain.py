@@ -95,3 +95,10 @@ def test_of_what_waits_before_it_a_job_is_told_as_the_last_plan_left_it():
     assert told.binding == Binding("turn", "2.0 h of work for ams/cpu is before it")
     assert (told.waits_for, told.wait.hours, told.wait.behind_hours) == (("ams", "cpu"), 4.0, 2.0)
     assert why(large, world, last=plan(world)).wait.hours == 2.0
+
+
+def test_a_site_that_it_prefers_binds_a_job_that_may_not_go_elsewhere_yet():
+    views = a_view("ams", health=Health.DOWN), a_view("fra")
+    told = why(a_shape(prefer=("ams",), spill_after_s=3600.0), a_world(*views))
+    assert told.binding == Binding("preference", "waits for ams, which it prefers, 1.0 h more; then any other site")
+    assert "without preferring any site: it would start now at fra" in [remedy.text for remedy in told.remedies]

@@ -215,3 +215,13 @@ def test_best_effort_gives_way_and_begins_again():
     assert found["firm"].started_at == pytest.approx(HOUR, abs=60)
     assert (found["idle"].attempts, found["idle"].ended_at) == (2, pytest.approx(4 * HOUR, abs=120))
     assert found["idle"].compute_money == pytest.approx(12.0, abs=0.2)  # 1 h that was lost, and 2 h, of 4 cpus
+
+
+def test_jobs_of_one_word_run_at_one_site_whenever_they_come():
+    # fra is faster, but full for the first 20 h: the first of the word goes to ams, and is there until after 30 h
+    sites = [a_site("ams"), a_site("fra", nodes=2, speed=1.2)]
+    full = a_job("full", cpus=4, run_hours=24, names=("fra",), tasks=2)
+    pair = [a_job("one", 60.0, affinity="w", run_hours=30), a_job("two", 22 * HOUR, affinity="w")]
+    found = ran(a_scenario(sites, [full, *pair]))
+    assert (found["one"].site, found["two"].site) == ("ams", "ams")
+    assert ran(a_scenario(sites, [full, pair[0], a_job("two", 22 * HOUR)]))["two"].site == "fra"
