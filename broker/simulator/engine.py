@@ -125,13 +125,14 @@ class _Simulation:
         return len(self._events) <= 1
 
     def _opens_next(self) -> float:
-        """When the next that waits may go beyond a site that it prefers; infinity where none will."""
+        """When the next that waits may go beyond a site that it prefers, but no sooner than a queue that nothing has changed is
+        planned again; infinity where none will."""
         found = math.inf
         for shape, members in self._queue.items():
             steps = [rank * shape.sites.spill_after_s for rank in range(1, len(shape.sites.prefer) + 1)]
             later = (at + step for at, _ in members for step in steps if at + step > self._now)
             found = min(found, min(later, default=math.inf))
-        return found + 1.0  # a second later, when no rounding hides it
+        return max(found + 1.0, self._now + AGAIN_S)  # a second later, when no rounding hides it
 
     def _enqueue(self, job: Job) -> None:
         shape = job.arrival.shape

@@ -233,6 +233,14 @@ def test_a_job_whose_preferred_site_never_comes_back_goes_to_the_next_in_time():
     assert (found["one"].site, found["one"].started_at) == ("fra", pytest.approx(2 * HOUR, abs=60))
 
 
+def test_what_prefers_sites_and_can_never_run_is_not_planned_for_each_job():
+    # 2000 that came two seconds apart may go beyond ams two hours later: in 4000 s, of which each 300 s have one plan
+    jobs = [a_job(f"j{number}", -2.0 * number, cpus=40, prefer=("ams",), spill_after_s=2 * HOUR) for number in range(2000, 0, -1)]
+    made = simulate(a_scenario([a_site("ams"), a_site("fra")], jobs), Ours())
+    assert all(job.ended_at is None for job in made.jobs)
+    assert made.plans < 20
+
+
 def test_why_jobs_never_run_is_told_by_class():
     jobs = [a_job("fits"), a_job("large", cpus=40), a_job("bound", names=("osl",))]
     made = simulate(a_scenario([a_site("ams")], jobs), Ours())
