@@ -56,6 +56,12 @@ class Choices:
     """Whether `weighed` are plain hours, whatever the class strives for."""
 
     @property
+    def left_hours(self) -> float:
+        """Until the deadline of the class's oldest job; infinite without one."""
+        deadline_s = self.shape.deadline_s
+        return math.inf if deadline_s is None else deadline_s / 3600 - self.waited_hours
+
+    @property
     def hour_weighs(self) -> float:
         """As much as one hour counts in `weighed`."""
         return 1.0 if self.is_by_hours else self.shape.objective.hours

@@ -24,7 +24,7 @@ class Companions:
             self._at[group.tenant, group.rule, group.word] += Counter(group.at)
 
     def placed(self, shape: Shape, site: str, count: int) -> None:
-        """So many more jobs of a class are at a site."""
+        """So many more jobs of a class are at a site; with a count below 0, fewer."""
         for word in shape.sites.words:
             self._at[shape.tenant, *word][site] += count
 
@@ -50,12 +50,12 @@ class Companions:
 
     def groups(self) -> tuple[Group, ...]:
         """All that are at sites, as they are now."""
-        return tuple(Group(*word, dict(at)) for word, at in self._at.items() if at)
+        return tuple(Group(*word, dict(+at)) for word, at in self._at.items() if +at)
 
     def _home(self, shape: Shape) -> str | None:
         """Where jobs of its affinity are; should they ever be at several sites, where the most are."""
         word = shape.sites.affinity
-        at = self._of(shape, Together.AFFINITY, word) if word is not None else {}
+        at = +self._of(shape, Together.AFFINITY, word) if word is not None else {}
         return min(at, key=lambda site: (-at[site], site), default=None)
 
     def _of(self, shape: Shape, rule: Together, word: str) -> Counter[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from broker.placement import reasons
 from broker.placement.board import Board, Choices
 from broker.placement.filters import LASTING_RULES, Objection, gpu_types, pool_objection, site_objections
 from broker.placement.memory import Memory
-from broker.placement.narrowing import is_narrowed, narrowed
+from broker.placement.narrowing import Narrowed, is_narrowed, narrowed
 from broker.placement.order import Rank
 from broker.placement.quotas import over_quota
 from broker.placement.remedies import Remedy, remedies
@@ -82,24 +82,21 @@ def _verdicts(shape: Shape, given: PlanInput, waited_hours: float, accuracy: Acc
         quota = None if allowance is None else allowance.jobs(rank)
         narrow = narrowed(choices, quota, (given.now - waited_hours * 3600,), board)
         found = _by_site(shape, narrow.choices, board, given.topology)
-    site, at, wait_hours = _outcome(found, choices, board)
-    passed = reasons.waits(at, wait_hours, "") if at else Passed("")
-    passed = narrow.told(passed) if narrow else passed
-    begins = start(wait_hours, accuracy) if at else None
-    return Explanation(verdicts, site, passed.reason, passed.help, at.lack if at else "", begins)
-
-
-def _outcome(
-    found: Sequence[tuple[Verdict, int]], choices: Choices, board: Board
-) -> tuple[str | None, reasons.Full | None, float]:
-    """The site where it would start now, or the pool that it waits for, and for how many hours; neither where it may go nowhere
-    yet."""
+    passed = Passed("")
     if not found:
-        return None, None, 0.0
+        return Explanation(verdicts, None, *_told(passed, narrow), "what it prefers")
     best, option = found[0]
-    if best.cost is None or not best.cost.wait_hours:
-        return best.site, None, 0.0
-    return None, board.waiting_at(choices, option), best.cost.wait_hours
+    if best.cost and best.cost.wait_hours:
+        at, wait_hours = board.waiting_at(choices, option), best.cost.wait_hours
+        passed = reasons.waits(at, wait_hours, "")
+        return Explanation(verdicts, None, *_told(passed, narrow), at.lack, start(wait_hours, accuracy))
+    return Explanation(verdicts, best.site, *_told(passed, narrow))
+
+
+def _told(passed: Passed, narrow: Narrowed | None) -> tuple[str, tuple[str, ...]]:
+    """A reason and what would help, with what the job itself asks for."""
+    passed = narrow.told(passed) if narrow else passed
+    return passed.reason, passed.help
 
 
 def _most_objecting(against: Mapping[str, tuple[Objection, ...]]) -> str:

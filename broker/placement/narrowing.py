@@ -67,9 +67,14 @@ class Narrowed:
             yield replace(self.choices, weighed=weighed), int(min(most, self.allowed[np.isfinite(weighed)].max()))
 
 
+def is_bound(shape: Shape) -> bool:
+    """Whether it matters where other jobs go, or which sites come first."""
+    return bool(shape.sites.prefer or shape.sites.words)
+
+
 def is_narrowed(shape: Shape) -> bool:
     """Whether it depends on more than room where jobs of a class go now."""
-    return bool(shape.sites.prefer or shape.sites.words or shape.deadline_s is not None)
+    return is_bound(shape) or shape.deadline_s is not None
 
 
 def narrowed(choices: Choices, quota: Floats | None, created: Sequence[float], board: Board) -> Narrowed:

@@ -21,7 +21,7 @@ from broker.jobs.model import Shape
 from broker.placement.arrays import Floats, Places
 from broker.placement.board import Board, Choices
 from broker.placement.memory import Memory
-from broker.placement.narrowing import is_narrowed
+from broker.placement.narrowing import is_bound
 from broker.placement.pools import Promises
 from broker.placement.view import Placement, Plan
 
@@ -48,6 +48,13 @@ class _Hand:
     choices: Choices
     count: int
     options: Places
+    latest_hours: float
+    """When they are to have ended."""
+
+    def in_time(self, options: Places) -> Places:
+        """Those of the options by which they have."""
+        found: Places = options[self.choices.busy_hours[options] <= self.latest_hours]
+        return found
 
 
 def reassigned(plan: Plan, board: Board, full: Iterable[Choices], memory: Memory) -> Plan:
@@ -78,9 +85,10 @@ def _turn(shape: Shape) -> tuple[bool, int]:
 
 
 def _may_move(taken: _Taken, board: Board) -> bool:
-    """Not what waits in a site's own queue, and not where a quota, or the class itself, looks at where it goes."""
-    shape = taken.choices.shape
-    return not taken.is_ahead and not board.quotas.has_scopes(shape.tenant) and not is_narrowed(shape)
+    """Not what waits in a site's own queue or misses its deadline, and not where a quota, or the class itself, looks at where it
+    goes."""
+    shape, is_late = taken.choices.shape, taken.choices.busy_hours[taken.option] > taken.choices.left_hours
+    return not (taken.is_ahead or is_late or is_bound(shape) or board.quotas.has_scopes(shape.tenant))
 
 
 @dataclass(slots=True, eq=False)
@@ -168,22 +176,25 @@ def _cost(placement: Placement) -> float:
 def _hands(moving: Sequence[_Taken], board: Board) -> list[_Hand]:
     counts: dict[Shape, int] = defaultdict(int)
     before: dict[Shape, set[int]] = defaultdict(set)
+    latest = {each.choices.shape: each.choices.left_hours for each in moving}
     for each in moving:
         counts[each.choices.shape] += each.count
         before[each.choices.shape].add(each.option)
     hands = []
     for shape, count in counts.items():
         choices = board.choices(shape, 0.0)
-        best = _open(choices, board)
+        hand = _Hand(choices, count, np.zeros(0, dtype=np.intp), latest[shape])
+        best = _open(hand, board)
         is_known = np.isin(best, list(before[shape]))
-        hands.append(_Hand(choices, count, best[is_known | (np.arange(len(best)) < MOST_OPTIONS)]))
+        hand.options = best[is_known | (np.arange(len(best)) < MOST_OPTIONS)]
+        hands.append(hand)
     return hands
 
 
-def _open(choices: Choices, board: Board) -> Places:
+def _open(hand: _Hand, board: Board) -> Places:
     """The options with room, cheapest first."""
-    free = np.flatnonzero(board.room(choices) > 0)
-    found: Places = free[np.argsort(choices.weighed[free], kind="stable")]
+    free = hand.in_time(np.flatnonzero(board.room(hand.choices) > 0))
+    found: Places = free[np.argsort(hand.choices.weighed[free], kind="stable")]
     return found
 
 
@@ -271,14 +282,14 @@ def _deal(hands: Sequence[_Hand], board: Board) -> None:
         left = sorted((hand for hand in hands if hand.count), key=lambda hand: _hardest_first(hand.choices.shape))
         for hand in left:
             hand.choices = board.renewed(hand.choices)
-            hand.options = hand.options[np.isfinite(hand.choices.weighed[hand.options])]
+            hand.options = hand.in_time(hand.options[np.isfinite(hand.choices.weighed[hand.options])])
         amounts = _solve(left, board) if left else None
         if amounts is None or not _follow(left, amounts, board):
             break
     for hand in sorted(hands, key=lambda hand: _hardest_first(hand.choices.shape)):
         while hand.count:
             hand.choices = board.renewed(hand.choices)
-            found = _open(hand.choices, board)
+            found = _open(hand, board)
             if not found.size:
                 break
             _take(hand, int(found[0]), hand.count, board)
@@ -298,7 +309,9 @@ def _follow(hands: Sequence[_Hand], amounts: Sequence[Floats], board: Board) -> 
 
 
 def _take(hand: _Hand, option: int, most: int, board: Board) -> None:
-    """Up to so many of a hand's jobs, as there is room."""
+    """Up to so many of a hand's jobs, as there is room; none where they would now be late."""
+    if hand.choices.busy_hours[option] > hand.latest_hours:
+        return
     count = board.room_at(hand.choices, option, min(most, hand.count))
     if count:
         board.take(hand.choices, option, count)

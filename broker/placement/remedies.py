@@ -71,6 +71,10 @@ def _best(shape: Shape, given: PlanInput, waited_hours: float, memory: Memory) -
         choices = narrowed(choices, None, (given.now - waited_hours * 3600,), board).choices
     if not np.isfinite(choices.weighed).any():
         return None
+    if is_narrowed(shape):
+        choices = narrowed(choices, None, (given.now - waited_hours * 3600,), board).choices
+        if not np.isfinite(choices.weighed).any():
+            return None
     waits = board.waits(choices, board.room(choices), math.inf)
     hours, total = np.zeros(len(choices.weighed)), choices.weighed.copy()
     hours[waits.options], total[waits.options] = waits.hours, waits.totals
@@ -91,6 +95,14 @@ def _other_shapes(shape: Shape) -> Iterator[tuple[str, Shape]]:
         yield f"without fabric {rules.fabric}", replace(shape, sites=replace(rules, fabric=None))
     if rules.file_system:
         yield f"without file system {rules.file_system}", replace(shape, sites=replace(rules, file_system=None))
+    if rules.prefer:
+        yield "without preferring any site", replace(shape, sites=replace(rules, prefer=()))
+    if rules.affinity is not None:
+        yield f"without affinity {rules.affinity}", replace(shape, sites=replace(rules, affinity=None))
+    if rules.spread is not None:
+        yield f"without spread {rules.spread.word}", replace(shape, sites=replace(rules, spread=None))
+    if shape.max_cost is not None:
+        yield "without max_cost", replace(shape, max_cost=None)
     if each.gpus.types:
         yield "GPUs of any type", _with_resources(shape, replace(each, gpus=GpuRequest(each.gpus.count)))
     if each.gpus.count > 1:

@@ -12,13 +12,14 @@ from functools import cache
 from itertools import count, islice
 
 from broker.jobs.model import Shape
+from broker.placement.companions import Companions
 from broker.placement.view import Passed, Placement, Plan, PlanInput, QueuedClass
 from broker.simulator.outcome import Outcome, Sample
 from broker.simulator.policy import Policy
 from broker.simulator.scenario import Bandwidth, Carbon, Change, Maintenance, NodesLost, Scenario, SiteLost, Underway
 from broker.simulator.scheduler import PoolScheduler, Stay
 from broker.simulator.state import Job, SiteNow, opened
-from broker.simulator.tenants import Groups, Tenants
+from broker.simulator.tenants import Tenants
 from broker.simulator.transfers import Begun, Key, Transfers
 from broker.snapshot import SHOWN
 from topology.dataset import DatasetId, Replica
@@ -57,7 +58,7 @@ class _Simulation:
         graph = scenario.topology
         self._graph = graph
         self._sites = {name: opened(site, scenario.rooms) for name, site in graph.sites.items()}
-        self._tenants, self._groups = Tenants(scenario), Groups()
+        self._tenants, self._companions = Tenants(scenario), Companions(())
         self._jobs = [Job(index, arrival) for index, arrival in enumerate(scenario.arrivals)]
         begun = enumerate(scenario.begun, len(self._jobs))
         self._begun = [(Job(index, each.arrival), each) for index, each in begun]
@@ -166,8 +167,7 @@ class _Simulation:
         classes = tuple(self._classes[shape] for shape in self._queue)
         views = tuple(at.seen() for at in self._sites.values())
         topology = self._seen({of for shape in self._queue for of in shape.inputs})
-        tenants = self._tenants.views(self._now)
-        groups = self._groups.views(self._queue)
+        tenants, groups = self._tenants.views(self._now), self._companions.groups()
         return PlanInput(self._now, topology, views, classes, self._transfers.bookings, tenants, groups=groups)
 
     def _seen(self, datasets: Iterable[DatasetId]) -> Topology:
@@ -263,7 +263,7 @@ class _Simulation:
         at.best_effort += job.arrival.shape.preemptible
         at.view = None
         self._tenants.hold(job.arrival.shape.tenant, job.site, job.stay.task * job.stay.tasks)
-        self._groups.count(job.arrival.shape, job.site, 1)
+        self._companions.placed(job.arrival.shape, job.site, 1)
 
     def _job(self, index: int) -> Job:
         return self._jobs[index] if index < len(self._jobs) else self._begun[index - len(self._jobs)][0]
@@ -295,7 +295,7 @@ class _Simulation:
             self._bill(job, at, (self._now - job.started_at) / 3600)
         at.pools[job.pool].leave(job.stay)
         self._tenants.let_go(job.arrival.shape.tenant, job.site, job.stay.task * job.stay.tasks)
-        self._groups.count(job.arrival.shape, job.site, -1)
+        self._companions.placed(job.arrival.shape, job.site, -1)
         at.best_effort -= job.arrival.shape.preemptible
         job.stay = None
         del at.jobs[job]

@@ -1,14 +1,11 @@
-"""What tenants hold and held of late, and how many of their jobs are where, in a simulation: as the broker's planner is told."""
+"""What tenants hold, and have held of late, in a simulation: as the planner of a broker is told of it."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import replace
 
-from broker.jobs.model import Shape, Together
 from broker.placement.fading import NONE, Fading
-from broker.placement.view import Group, TenantView
+from broker.placement.view import TenantView
 from broker.simulator.scenario import Scenario
 from topology.resources import Resources
 
@@ -43,20 +40,3 @@ class Tenants:
             replace(each, holds=self._holds[each.name], past=past.get(each.name, NONE), holds_at=dict(self._holds_at[each.name]))
             for each in self._declared
         )
-
-
-class Groups:
-    """How many jobs of a word that they have in common are at each site, for rules of those that belong together."""
-
-    def __init__(self) -> None:
-        self._at: dict[tuple[str, Together, str], Counter[str]] = {}
-
-    def count(self, shape: Shape, site: str, more: int) -> None:
-        """So many more of a class are at a site; fewer where that is negative."""
-        for rule, word in shape.sites.words:
-            self._at.setdefault((shape.tenant, rule, word), Counter())[site] += more
-
-    def views(self, shapes: Iterable[Shape]) -> tuple[Group, ...]:
-        """Those that these classes belong to, as far as any are at sites."""
-        words = dict.fromkeys((shape.tenant, *word) for shape in shapes for word in shape.sites.words)
-        return tuple(Group(*word, dict(at)) for word in words if (at := +self._at.get(word, Counter())))

@@ -12,7 +12,7 @@ from broker.context import Context
 from broker.documents.job import MOST_INPUTS
 from broker.housekeeping import SPEC_GRACE_S, Housekeeping
 from broker.jobs.lifecycle import Requeued, fold
-from broker.jobs.model import Ask, End, Ending, JobSpec, JobState, Phase, TaskResources, Wish
+from broker.jobs.model import Ask, End, Ending, JobSpec, JobState, Phase, SiteRules, TaskResources, Together, Wish
 from broker.members import Right
 from broker.metrics import Metrics
 from broker.plan_process import PlanProcess, plan_here
@@ -215,6 +215,41 @@ async def test_nothing_is_brought_from_where_it_went_meanwhile(leader):
     leader.planner = Planner(leader.context, lose_the_source_while_planning)
     await leader.turn()
     assert (leader.phases()[job], dict(leader.world.bookings)) == (Phase.PENDING, {})
+
+
+async def test_nothing_is_brought_to_where_it_may_not_be_any_more(leader):
+    await leader.sites(a_view("ams", cpus=1), a_view("fra"))
+    dataset = a_dataset()
+    await leader.save(
+        (KEYS.dataset(dataset), Dataset(dataset, GIB)),
+        (KEYS.replica(dataset, "ams"), Replica(dataset, "ams", "corpus")),
+        (KEYS.of(kinds.LINKS, "ams:fra"), a_link("ams", "fra")),
+    )
+    (job,) = await leader.jobs(1, inputs=(dataset,), resources=TaskResources(cpus=2))
+
+    async def bind_it_while_planning(given):
+        made = await plan_here(given)
+        await leader.save((KEYS.dataset(dataset), Dataset(dataset, GIB, regions=("eu-west",))))
+        return made
+
+    leader.planner = Planner(leader.context, bind_it_while_planning)
+    await leader.turn()
+    assert (leader.phases()[job], dict(leader.world.bookings)) == (Phase.PENDING, {})
+
+
+async def test_jobs_of_a_word_count_at_their_site_from_placement_to_end(leader):
+    word = ("default", Together.AFFINITY, "w")
+    await leader.sites(a_view("ams"), a_view("fra"))
+    names = await leader.jobs(3, sites=SiteRules(affinity="w"))
+    assert leader.world.together(word) == {}
+    await leader.turn()
+    ((site, count),) = leader.world.together(word).items()
+    assert count == 3
+    gone = Requeued("back", End(5.0, Ending.NODE_LOST))
+    for name, left in zip(names, (2, 1, 0), strict=True):
+        state = fold(leader.world.jobs[name].state, [gone])
+        await leader.save((state_key(name), replace(state, not_before=leader.clock.now() + 3600)))
+        assert leader.world.together(word) == ({site: left} if left else {})
 
 
 async def test_nothing_is_placed_at_a_site_that_was_removed_meanwhile(leader):

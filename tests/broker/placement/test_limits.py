@@ -5,7 +5,7 @@ from dataclasses import replace
 from broker.jobs.model import Spread, Together, Weights
 from broker.placement.assign import plan
 from broker.placement.explain import why
-from broker.placement.view import Attempts, Group
+from broker.placement.view import Attempts, Group, QueuedClass
 from tests.broker.placement.worlds import NOW, a_link, a_shape, a_view, a_world, running, waiting
 from topology.resources import Resources
 from topology.site import Admission, Price
@@ -111,6 +111,16 @@ def test_a_thousand_jobs_two_per_site_are_ten_at_five_sites():
     told = "has the 2 of its spread replicas that may be at one site"
     assert made.passed[job].reason == f"no site takes it now: s0: {told}; s1: {told}; s2: {told}; and 2 more"
     assert made.passed[job].help[0] == "one of replicas at s0 to end, or a larger per_site"
+
+
+def test_classes_that_take_turns_share_what_may_be_at_a_site():
+    # their jobs come one by one, older and younger: of four three may be at ams
+    small, large = (a_shape(cpus=cpus, spread=Spread("replicas", 3)) for cpus in (1, 2))
+    ages = {small: (6000.0, 4000.0), large: (5000.0, 3000.0)}
+    classes = [QueuedClass(shape, tuple(NOW - age for age in of), 2) for shape, of in ages.items()]
+    made = plan(a_world(a_view("ams", cpus=100), classes=classes))
+    assert sum(each.count for each in made.placements) == 3
+    assert list(made.passed) == [large]
 
 
 def test_those_that_are_at_a_site_count_and_one_that_rather_waits_for_it_keeps_nobody_from_other_sites():

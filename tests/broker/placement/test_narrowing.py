@@ -105,6 +105,14 @@ def test_a_job_pays_more_where_it_would_be_late_otherwise():
         assert where(a_world(ams, fra, classes=[waiting(job)])) == [(site, 1)]
 
 
+def test_another_deal_of_what_is_placed_makes_nobody_late():
+    # both classes would be cheaper at ams, at half the speed, where there is room for all: 2 h are too long for one of them
+    ams, fra = priced("ams", 0.1, speed=0.5, nodes=9), priced("fra", 1.0)
+    hurried, calm = a_shape(objective=CHEAPEST, deadline_s=1.5 * 3600), a_shape(cpus=2, objective=CHEAPEST)
+    made = plan(a_world(ams, fra, classes=[waiting(hurried, 4), waiting(calm, 4)]))
+    assert sorted((each.site, each.count, each.shape) for each in made.placements) == [("ams", 4, calm), ("fra", 4, hurried)]
+
+
 def test_nor_does_it_wait_there():
     # ams is free of charge and full for an hour: 1 + 2 = 3 h
     ams, fra = full("ams"), priced("fra", 3.0)

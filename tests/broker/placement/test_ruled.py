@@ -18,7 +18,7 @@ from broker.placement.grouping import grouped
 from broker.placement.memory import Memory
 from broker.placement.merging import plan_in_parts
 from broker.placement.view import Plan, PlanInput
-from tests.broker.placement.drawn import rooms_after, ruled_worlds
+from tests.broker.placement.drawn import greedy, rooms_after, ruled_worlds
 
 
 def in_parts(world: PlanInput) -> Plan:
@@ -119,10 +119,25 @@ def test_no_job_goes_further_than_it_has_waited_for(planned, world):
             assert world.now - created >= rank * rules.spill_after_s
 
 
+def late(world: PlanInput, made: Plan) -> Counter[Shape]:
+    """How many jobs are placed where they end after the deadline of the oldest of their class."""
+    oldest, found = {queued.shape: queued.created[0] for queued in world.classes}, Counter()
+    for placement in made.placements:
+        shape, end = placement.shape, world.now + placement.decision.cost.hours * 3600
+        is_late = shape.deadline_s is not None and end > oldest[shape] + shape.deadline_s
+        found[shape] += placement.count * is_late
+    return +found
+
+
 @given(ruled_worlds())
 @settings(max_examples=120, deadline=None)
-def test_a_plan_is_as_it_is_told(world):
-    """Groups are followed as jobs are placed: a plan of what is left places no job that the first had to leave."""
+def test_another_deal_of_what_is_placed_makes_nobody_late(world):
+    assert late(world, plan(world)) <= late(world, greedy(world))
+
+
+@given(ruled_worlds())
+@settings(max_examples=120, deadline=None)
+def test_a_reason_that_speaks_of_other_jobs_of_a_word_is_true(world):
     made = plan(world)
     companions = Companions(groups_after(world.groups, made.placements))
     for shape, passed in made.passed.items():

@@ -36,6 +36,16 @@ def test_what_finds_no_room_waits_until_a_job_ends():
     assert found["two"].started_at == pytest.approx(found["one"].ended_at, abs=10.0)
 
 
+def test_jobs_of_one_word_follow_those_that_run_and_are_free_once_they_are_over():
+    # two waits for ams, where one runs, though fra is free; three comes when no other runs and ams is taken, and goes to fra
+    there = {"cpus": 4, "names": ("ams",)}
+    jobs = [a_job("one", affinity="w", **there), a_job("two", 60.0, cpus=4, affinity="w")]
+    jobs += [a_job("alone", 2.5 * HOUR, run_hours=9, **there), a_job("three", 3 * HOUR, cpus=4, affinity="w")]
+    found = ran(a_scenario([a_site("ams"), a_site("fra")], jobs))
+    assert (found["two"].site, found["two"].started_at) == ("ams", pytest.approx(found["one"].ended_at, abs=10.0))
+    assert (found["three"].site, found["three"].started_at) == ("fra", pytest.approx(3 * HOUR, abs=10.0))
+
+
 def test_a_job_starts_when_its_data_has_come_and_the_first_pays():
     # 3600 GiB at 1 GiB/s: an hour, at 0.01 each
     jobs = [a_job(name, inputs=("corpus",), names=("fra",)) for name in ("one", "two")]
