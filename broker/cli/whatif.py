@@ -14,7 +14,10 @@ from broker.errors import Fault, Invalid
 if TYPE_CHECKING:
     from broker.client import Json
 
-COLUMNS = ("", "jobs", "never end", "mean start h", "last start h", "mean end h", "last end h", "money", "WAN GiB")
+SHOWN = 10
+"""Of the jobs that would begin again; all that the broker names are in `-o json`."""
+SITE_COLUMNS = ("", "jobs", "cpu hours", "GPU hours", "money")
+COLUMNS = ("", "jobs", "never end", "mean start h", "last start h", "mean end h", "last end h", "money", "kg CO2", "WAN GiB")
 
 
 def whatif(
@@ -25,6 +28,7 @@ def whatif(
     gpu_hour: Annotated[list[str] | None, typer.Option(metavar="SITE/TYPE=MONEY", help="Another price of a GPU hour.")] = None,
     link: Annotated[list[str] | None, typer.Option(metavar="FROM:TO=GBPS", help="Another bandwidth, or a new link.")] = None,
     link_price: Annotated[list[str] | None, typer.Option(metavar="FROM:TO=MONEY", help="Another price per GiB.")] = None,
+    carbon: Annotated[list[str] | None, typer.Option(metavar="SITE=G", help="Other g of CO2 per kWh.")] = None,
     weight: Annotated[list[str] | None, typer.Option(metavar="TENANT=WEIGHT", help="Another weight of a tenant.")] = None,
     file: Annotated[Path | None, typer.Option("--file", "-f", help="The same as YAML; - for standard input.")] = None,
     output: Output = Format.TABLE,
@@ -36,6 +40,7 @@ def whatif(
     body |= _listed("nodes", [_nodes(each) for each in nodes or ()])
     body |= _listed("prices", [*map(_cpu_hour, cpu_hour or ()), *map(_gpu_hour, gpu_hour or ())])
     body |= _listed("links", [*_links("link", "bandwidth_gbps", link), *_links("link-price", "price_per_gib", link_price)])
+    body |= {"carbon": dict(_pair("carbon", each) for each in carbon)} if carbon else {}
     body |= {"weights": dict(_pair("weight", each) for each in weight)} if weight else {}
     show(session.run(lambda client: client.what_if(body)), output, _print)
 
@@ -104,6 +109,7 @@ _EXAMPLES = {
     "gpu-hour": "ams/a100=1.2",
     "link": "ams:fra=40",
     "link-price": "ams:fra=0.01",
+    "carbon": "ams=50",
     "weight": "vision=3",
 }
 
@@ -116,18 +122,35 @@ def _print(answer: Json) -> None:
         if items:
             print(f"\n{title}:")
             print_table(COLUMNS, _rows(items))
+    print("\nsites:")
+    print_table(SITE_COLUMNS, [_row(each["site"], each, _SITE_FIELDS) for each in answer["sites"]])
+    if answer["stuck"]:
+        print("\nwhat never runs:")
+        print_table(("jobs", "why"), [[_both(each["before"], each["after"]), each["reason"]] for each in answer["stuck"]])
     if answer["moved"]:
-        print(f"\n{answer['moved']} jobs that run now would have to begin again elsewhere")
+        print(f"\njobs that run now and would have to begin again: {answer['moved']}")
+        print_table(("job", "tenant", "runs at", "would end at"), [_moved(each) for each in answer["moved_jobs"][:SHOWN]])
 
 
 def _rows(items: Sequence[Json]) -> list[list[str]]:
-    return [[each["name"], *(_change(each["before"], each["after"], field) for field in _FIELDS)] for each in items]
+    return [_row(each["name"], each, _FIELDS) for each in items]
 
 
-_FIELDS = ("jobs", "never_end", "mean_start_h", "last_start_h", "mean_end_h", "last_end_h", "money", "wan_gib")
+def _row(name: str, each: Json, fields: Sequence[str]) -> list[str]:
+    return [name, *(_both(each["before"][field], each["after"][field]) for field in fields)]
 
 
-def _change(before: Json, after: Json, field: str) -> str:
+def _moved(each: Json) -> list[str]:
+    return [each["job"], each["tenant"], each["site"], each["then"] or "nowhere"]
+
+
+_FIELDS = ("jobs", "never_end", "mean_start_h", "last_start_h", "mean_end_h", "last_end_h", "money", "carbon_kg", "wan_gib")
+
+
+_SITE_FIELDS = ("jobs", "cpu_hours", "gpu_hours", "money")
+
+
+def _both(before: float, after: float) -> str:
     """The number, or both where it changes."""
-    was, now = f"{before[field]:.4g}", f"{after[field]:.4g}"
+    was, now = f"{before:.4g}", f"{after:.4g}"
     return was if was == now else f"{was} -> {now}"

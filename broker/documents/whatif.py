@@ -56,10 +56,11 @@ class WhatIfBody(Body):
     nodes: Annotated[list[NodesChange], Field(max_length=MOST_CHANGES)] = []
     prices: Annotated[list[PriceChange], Field(max_length=MOST_CHANGES)] = []
     links: Annotated[list[LinkChange], Field(max_length=MOST_CHANGES)] = []
+    carbon: Annotated[dict[Name, Amount], Field(max_length=MOST_CHANGES, description="g of CO2 per kWh, by site")] = {}
     weights: Annotated[dict[Name, Annotated[float, Field(ge=0.001, le=1e6)]], Field(max_length=MOST_CHANGES)] = {}
 
     @model_validator(mode="after")
     def _changes_something(self) -> Self:
-        if not (self.lose_sites or self.nodes or self.prices or self.links or self.weights):
-            refuse((("lose_sites",), "nothing would change: name lose_sites, nodes, prices, links or weights"))
+        if not (self.lose_sites or self.nodes or self.prices or self.links or self.carbon or self.weights):
+            refuse((("lose_sites",), "nothing would change: name lose_sites, nodes, prices, links, carbon or weights"))
         return self

@@ -1,4 +1,4 @@
-"""A scenario of the federation as it might be: other sites, nodes, prices, links and weights. Pure."""
+"""A scenario of the federation as it might be: other sites, nodes, prices, links, electricity and weights. Pure."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ def _faults(scenario: Scenario, body: WhatIfBody) -> Iterable[Fault]:
     named = [(f"lose_sites.{number}", name) for number, name in enumerate(body.lose_sites)]
     named += [(f"nodes.{number}.site", each.site) for number, each in enumerate(body.nodes)]
     named += [(f"prices.{number}.site", each.site) for number, each in enumerate(body.prices)]
+    named += [(f"carbon.{name}", name) for name in body.carbon]
     for number, way in enumerate(body.links):
         named += [(f"links.{number}.from", way.source), (f"links.{number}.to", way.target)]
     yield from (Fault(field, _unknown("site", name, sites)) for field, name in named if name not in sites)
@@ -105,7 +106,7 @@ def _with_changes(site: Site, body: WhatIfBody) -> Site:
     for each in body.prices:
         if each.site == site.name:
             site = _priced(site, each)
-    return replace(site, pools=pools)
+    return replace(site, pools=pools, carbon_g_per_kwh=body.carbon.get(site.name, site.carbon_g_per_kwh))
 
 
 def _priced(site: Site, change: PriceChange) -> Site:

@@ -6,14 +6,14 @@ import heapq
 import math
 import time
 from bisect import insort
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from itertools import count, islice
 
 from broker.jobs.model import Shape
 from broker.placement.companions import Companions
-from broker.placement.view import Placement, Plan, PlanInput, QueuedClass
+from broker.placement.view import Passed, Placement, Plan, PlanInput, QueuedClass
 from broker.simulator.outcome import Outcome, Sample
 from broker.simulator.policy import Policy
 from broker.simulator.scenario import Bandwidth, Carbon, Change, Maintenance, NodesLost, Scenario, SiteLost, Underway
@@ -74,6 +74,7 @@ class _Simulation:
         self._samples: list[Sample] = []
         self._sample_s = max(scenario.arrivals[-1].at, 60.0) / SAMPLES if scenario.arrivals else 60.0
         self._plans, self._plan_s = 0, 0.0
+        self._passed: Mapping[Shape, Passed] = {}
 
     def run(self) -> Outcome:
         """See `simulate`."""
@@ -96,12 +97,23 @@ class _Simulation:
             if self._next_turn <= self._now:
                 placed = self._turn()
                 if not placed and not following and self._is_quiet():
-                    break
+                    self._next_turn = self._opens_next()
+                    if math.isinf(self._next_turn):
+                        break
             elif self._left and not self._queue and not following and self._is_quiet():
                 raise RuntimeError(f"{self._left} jobs neither wait nor run: a fault of the simulator")
         took_s = time.perf_counter() - began
         ran = tuple(job.ran() for job in (*self._jobs, *(job for job, _ in self._begun)))
-        return Outcome(self._scenario.name, self._policy.name, ran, tuple(self._samples), self._plans, self._plan_s, took_s)
+        return Outcome(
+            scenario=self._scenario.name,
+            policy=self._policy.name,
+            jobs=ran,
+            samples=tuple(self._samples),
+            plans=self._plans,
+            plan_s=self._plan_s,
+            took_s=took_s,
+            passed={shape: self._passed[shape].reason for shape in self._queue if shape in self._passed},
+        )
 
     def _at(self, when: float, what: Callable[[], None]) -> None:
         """What never happens is left out."""
@@ -112,6 +124,16 @@ class _Simulation:
     def _is_quiet(self) -> bool:
         """Whether nothing is left to happen but samples."""
         return len(self._events) <= 1
+
+    def _opens_next(self) -> float:
+        """When the next that waits may go beyond a site that it prefers, but no sooner than a queue that nothing has changed is
+        planned again; infinity where none will."""
+        found = math.inf
+        for shape, members in self._queue.items():
+            steps = [rank * shape.sites.spill_after_s for rank in range(1, len(shape.sites.prefer) + 1)]
+            later = (at + step for at, _ in members for step in steps if at + step > self._now)
+            found = min(found, min(later, default=math.inf))
+        return max(found + 1.0, self._now + AGAIN_S)  # a second later, when no rounding hides it
 
     def _enqueue(self, job: Job) -> None:
         shape = job.arrival.shape
@@ -129,6 +151,7 @@ class _Simulation:
             plan = self._policy.plan(given)
             self._plan_s += time.perf_counter() - began
             self._plans += 1
+            self._passed = plan.passed
             count = self._apply(plan)
             placed += count
             is_cut = plan.is_cut and count > 0

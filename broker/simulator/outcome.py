@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from broker.jobs.model import Weights
+from broker.jobs.model import Shape, Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,8 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One scenario under one policy. `plan_s` and `took_s` are real seconds: in plans, and in all."""
+    """One scenario under one policy. `plan_s` and `took_s` are real seconds: in plans, and in all. `passed` says of each class
+    that still waits why, where the policy told."""
 
     scenario: str
     policy: str
@@ -50,3 +52,4 @@ class Outcome:
     plans: int
     plan_s: float
     took_s: float
+    passed: Mapping[Shape, str] = field(default_factory=dict)

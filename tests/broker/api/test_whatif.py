@@ -38,7 +38,11 @@ async def test_more_nodes_end_the_queue_sooner_and_nothing_is_stored(fed, full):
 
 async def test_losing_the_only_site_leaves_nothing_to_run_on(fed, full):
     answer = await fed.what_if({"lose_sites": ["ams"]})
-    assert (answer["whole"]["after"]["never_end"], answer["moved"]) == (4, 0)
+    # neither the three that wait nor the one that runs have anywhere to go
+    assert (answer["whole"]["before"]["never_end"], answer["whole"]["after"]["never_end"]) == (0, 4)
+    assert [(each["before"], each["after"]) for each in answer["stuck"]] == [(0, 4)]
+    assert "ams: is lost" in answer["stuck"][0]["reason"]
+    assert (answer["moved"], [each["then"] for each in answer["moved_jobs"]]) == (1, [None])
 
 
 async def test_what_runs_at_a_lost_site_begins_again_elsewhere(fed, full, federation, until):
@@ -49,6 +53,10 @@ async def test_what_runs_at_a_lost_site_begins_again_elsewhere(fed, full, federa
     # all four run for an hour; without ams the one there begins again, at the next plan
     assert (before["jobs"], before["never_end"], round(before["last_end_h"], 1)) == (4, 0, 1.0)
     assert (answer["moved"], after["never_end"], round(after["last_end_h"], 1)) == (1, 0, 1.0)
+    (moved,) = answer["moved_jobs"]
+    assert (moved["tenant"], moved["site"], moved["then"]) == ("default", "ams", "fra")
+    jobs_at = {each["site"]: (each["before"]["jobs"], each["after"]["jobs"]) for each in answer["sites"]}
+    assert jobs_at == {"ams": (1, 0), "fra": (3, 4)}
     assert answer["notes"] == ["0 jobs that wait and 4 jobs at sites; run times as expected, and no new jobs come"]
 
 

@@ -199,7 +199,7 @@ def test_what_if_questions_are_answered_in_a_table(fed, applied):
     assert (said.code, said.err) == (0, "")
     assert "mean end h" in said.out
     asked = fed("whatif", "-f", "-", "-o", "json", stdin="lose_sites: [ams]\n")
-    assert set(asked.json) == {"whole", "tenants", "classes", "moved", "notes"}
+    assert set(asked.json) == {"whole", "tenants", "classes", "sites", "stuck", "moved", "moved_jobs", "notes"}
 
 
 @pytest.mark.parametrize(
@@ -208,6 +208,8 @@ def test_what_if_questions_are_answered_in_a_table(fed, applied):
         ("--nodes", "ams=1", "use such as fra/gpu=+4"),
         ("--nodes", "ams/cpu=some", "use WHAT=NUMBER"),
         ("--link", "ams=40", "such as ams:fra=40"),
+        ("--carbon", "ams", "use WHAT=NUMBER, such as ams=50"),
+        ("--carbon", "amss=50", "carbon.amss: no site is named amss"),
         ("--lose-site", "amss", "did you mean ams"),
         ("--gpu-hour", "ams/a100=1.2", "prices.0.gpu_hour.a100: no GPU of ams is named a100"),
     ],

@@ -32,6 +32,12 @@ def test_a_new_link_may_have_its_price_before_its_bandwidth():
     assert (link.bandwidth_gbps, link.price_per_gib) == (40.0, 0.5)
 
 
+def test_a_sites_electricity_may_be_another():
+    scenario = a_scenario([a_site("ams", carbon_g_per_kwh=500.0), a_site("fra", carbon_g_per_kwh=200.0)], [])
+    sites = might_be(scenario, carbon={"ams": 10.0}).topology.sites
+    assert (sites["ams"].carbon_g_per_kwh, sites["fra"].carbon_g_per_kwh) == (10.0, 200.0)
+
+
 def test_what_is_not_named_stays():
     scenario = a_scenario([a_site("ams", price=2.0), a_site("fra")], [a_job("one")], links=[a_link("ams", "fra", 1.0, 0.1)])
     found = might_be(scenario, links=[{"from": "ams", "to": "fra", "price_per_gib": 0.5}])
@@ -57,6 +63,7 @@ def test_a_tenant_known_by_its_jobs_alone_may_weigh_more():
         ({"links": [{"from": "ams", "to": "osl", "bandwidth_gbps": 1.0}]}, "links.0.to", "no site is named osl"),
         ({"links": [{"from": "ams", "to": "fra", "price_per_gib": 1.0}]}, "links.0.bandwidth_gbps", "give the new one some"),
         ({"links": [{"from": "ams", "to": "ams", "bandwidth_gbps": 1.0}]}, "links.0.to", "leads to another site"),
+        ({"carbon": {"frra": 2.0}}, "carbon.frra", "did you mean fra?"),
         ({"weights": {"red": 2.0}}, "weights.red", "no tenant is named red"),
     ],
 )

@@ -1,11 +1,13 @@
 """A scenario under a policy: by example, and what must hold for any."""
 
+import math
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from broker.jobs.model import Spread
 from broker.placement.view import Plan
 from broker.simulator.engine import simulate
 from broker.simulator.policies import KINDS, Ours, named
@@ -225,3 +227,34 @@ def test_jobs_of_one_word_run_at_one_site_whenever_they_come():
     found = ran(a_scenario(sites, [full, *pair]))
     assert (found["one"].site, found["two"].site) == ("ams", "ams")
     assert ran(a_scenario(sites, [full, pair[0], a_job("two", 22 * HOUR)]))["two"].site == "fra"
+
+
+def test_no_more_of_a_spread_are_at_a_site_than_may_be():
+    # four of one word, two at each site at most, one cpu each: they come a minute apart and an hour is not over by then
+    jobs = [a_job(f"j{number}", 60.0 * number, spread=Spread("replicas", 2)) for number in range(4)]
+    found = ran(a_scenario([a_site("ams"), a_site("fra")], jobs))
+    assert sorted(job.site for job in found.values()) == ["ams", "ams", "fra", "fra"]
+
+
+def test_a_job_whose_preferred_site_never_comes_back_goes_to_the_next_in_time():
+    # ams is closed for good, and nothing else happens: fra is looked at after two hours
+    job = a_job("one", prefer=("ams",), spill_after_s=2 * HOUR)
+    found = ran(a_scenario([a_site("ams"), a_site("fra")], [job], changes=[Maintenance(0.0, "ams", math.inf)]))
+    assert (found["one"].site, found["one"].started_at) == ("fra", pytest.approx(2 * HOUR, abs=60))
+
+
+def test_what_prefers_sites_and_can_never_run_is_not_planned_for_each_job():
+    # 2000 that came two seconds apart may go beyond ams two hours later: in 4000 s, of which each 300 s have one plan
+    jobs = [a_job(f"j{number}", -2.0 * number, cpus=40, prefer=("ams",), spill_after_s=2 * HOUR) for number in range(2000, 0, -1)]
+    made = simulate(a_scenario([a_site("ams"), a_site("fra")], jobs), Ours())
+    assert all(job.ended_at is None for job in made.jobs)
+    assert made.plans < 20
+
+
+def test_why_jobs_never_run_is_told_by_class():
+    jobs = [a_job("fits"), a_job("large", cpus=40), a_job("bound", names=("osl",))]
+    made = simulate(a_scenario([a_site("ams")], jobs), Ours())
+    assert {job.name for job in made.jobs if job.ended_at is None} == {"large", "bound"}
+    assert list(made.passed) == [job.shape for job in jobs[1:]]
+    assert "short of" in made.passed[jobs[1].shape]
+    assert "ams" in made.passed[jobs[2].shape]

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from broker.documents.whatif import WhatIfBody
+from broker.jobs.model import Weights
 from broker.placement.view import TenantView
 from broker.simulator.changes import changed
 from broker.simulator.scenario import Underway
-from broker.simulator.whatif import what_if
+from broker.simulator.whatif import Moved, Use, what_if
 from tests.broker.simulator.scenes import a_job, a_link, a_scenario, a_site
 
 HOUR = 3600.0
@@ -94,3 +95,44 @@ def test_the_classes_of_which_most_changes_come_first():
     scenario = a_scenario([a_site(name) for name in ("ams", "osl", "fra")], [*long, *short, *other])
     answer = asked(scenario, nodes=[{"site": site, "pool": "cpu", "more": 1} for site in ("ams", "osl")])
     assert [each.name for each in answer.classes] == ["default: 4 cpus, 0 GiB, 1.0 h", "default: 4 cpus, 0 GiB, 6 min"]
+
+
+def test_what_would_begin_again_is_named_and_where_it_would_end():
+    # both run at ams for another hour; only the small one fits elsewhere
+    jobs = {"small": a_job("small", -HOUR, run_hours=2), "large": a_job("large", -HOUR, run_hours=2, cpus=3, tenant="red")}
+    begun = tuple(Underway(job, "ams", "cpu", None, HOUR) for job in jobs.values())
+    scenario = replace(a_scenario([a_site("ams"), a_site("fra", cpus=2)], []), begun=begun)
+    answer = asked(scenario, lose_sites=["ams"])
+    assert answer.moved == 2
+    assert answer.moved_jobs == (Moved("small", "default", "ams", "fra"), Moved("large", "red", "ams", None))
+
+
+def test_why_jobs_never_run_is_told_with_how_many():
+    # two need data that only ams has, one is too large for any site
+    jobs = [*(a_job(f"r{number}", inputs=("corpus",)) for number in range(2)), a_job("large", cpus=9)]
+    scenario = a_scenario([a_site("ams"), a_site("fra")], jobs, {"corpus": "ams"}, [a_link("ams", "fra")])
+    readers, large = asked(scenario, lose_sites=["ams"]).stuck
+    assert (readers.before, readers.after, large.before, large.after) == (0, 2, 1, 1)
+    assert "ams: is lost" in readers.reason
+    assert "short of 5 cpus" in large.reason
+
+
+def test_each_site_is_told_what_it_is_used_and_what_that_costs():
+    # 2 cpus for 1 h at ams, or for half an hour at fra; ams may be closed to it. 2 * 100 W are 0.2 kWh an hour
+    sites = [a_site("ams", price=1.0, carbon_g_per_kwh=500.0), a_site("fra", speed=2.0, price=4.0, carbon_g_per_kwh=100.0)]
+    scenario = a_scenario(sites, [a_job("one", cpus=2, objective=Weights(0.001, 1.0, 0.0))])
+    answer = asked(scenario, lose_sites=["ams"])
+    ams, fra = answer.sites
+    # ams: 2 cpu hours at 1; fra: 1 cpu hour at 4
+    assert (ams.before, ams.after) == (Use(1, pytest.approx(2.0), 0.0, pytest.approx(2.0)), Use(0, 0.0, 0.0, 0.0))
+    assert (fra.before, fra.after) == (Use(0, 0.0, 0.0, 0.0), Use(1, pytest.approx(1.0), 0.0, pytest.approx(4.0)))
+    # 0.2 kWh at 500 g; 0.1 kWh at 100 g
+    assert (answer.whole.before.carbon_kg, answer.whole.after.carbon_kg) == (pytest.approx(0.1), pytest.approx(0.01))
+
+
+def test_a_job_that_minds_carbon_follows_cleaner_electricity():
+    # an hour of one cpu is 0.1 kWh: 0.05 kg at 500 g, 0.02 at 200, and then 0.001 at 10
+    sites = [a_site("ams", carbon_g_per_kwh=500.0), a_site("fra", carbon_g_per_kwh=200.0)]
+    answer = asked(a_scenario(sites, [a_job("one", objective=Weights(0.001, 0.0, 1.0))]), carbon={"ams": 10.0})
+    assert (answer.whole.before.carbon_kg, answer.whole.after.carbon_kg) == (pytest.approx(0.02), pytest.approx(0.001))
+    assert [(each.before.jobs, each.after.jobs) for each in answer.sites] == [(0, 1), (1, 0)]
