@@ -151,7 +151,8 @@ class _Simulation:
             plan = self._policy.plan(given)
             self._plan_s += time.perf_counter() - began
             self._plans += 1
-            self._passed = plan.passed
+            if self._is_quiet():  # else it is not the last, and nobody asks for its reasons
+                self._passed = plan.passed
             count = self._apply(plan)
             placed += count
             is_cut = plan.is_cut and count > 0
