@@ -37,6 +37,7 @@ TOPICS = (
     kinds.SITES,
     kinds.SITE_STATUS,
     kinds.LINKS,
+    kinds.TENANTS,
     kinds.DATASETS,
     kinds.REPLICAS,
     kinds.BOOKINGS,

@@ -47,9 +47,9 @@ async def _simulated(scenario: Scenario, other: Scenario, most_s: float) -> Answ
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=_answer, args=(theirs, scenario, other), daemon=True)
-    await asyncio.to_thread(process.start)
-    theirs.close()
     try:
+        await asyncio.to_thread(process.start)
+        theirs.close()
         if not await asyncio.to_thread(ours.poll, most_s):
             raise Unavailable(f"the simulation took more than {most_s:.0f} s: ask when less waits")
         answer: Answer = await asyncio.to_thread(ours.recv)
@@ -57,8 +57,10 @@ async def _simulated(scenario: Scenario, other: Scenario, most_s: float) -> Answ
     except EOFError as error:
         raise Unavailable("the simulation failed: the broker's log says why") from error
     finally:
-        process.kill()
-        await asyncio.to_thread(process.join)
+        if process.pid is not None:
+            process.kill()
+            await asyncio.to_thread(process.join)
+        theirs.close()
         ours.close()
 
 

@@ -62,7 +62,7 @@ def submit(
     env: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; may be repeated; {index} is the --count's.")] = None,
     walltime: Annotated[str | None, typer.Option(help="Killed after that, such as 10m.")] = None,
     objective: Annotated[str | None, typer.Option(help="fastest, cheapest or greenest.")] = None,
-    max_cost: Annotated[float | None, typer.Option(help="Money that it may cost at most.")] = None,
+    max_cost: Annotated[float | None, typer.Option(help="Money that no attempt may be expected to exceed.")] = None,
     deadline: Annotated[str | None, typer.Option(help="To be over by then, such as 6h from now.")] = None,
     preemptible: Annotated[bool | None, typer.Option("--preemptible", help="Best effort: gives way to what is not.")] = None,
     site: Annotated[list[str] | None, typer.Option(help="Only there; may be repeated.")] = None,

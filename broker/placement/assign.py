@@ -124,8 +124,8 @@ class _Greedy:
         else:
             room = board.room(choices) if allowed is None else np.minimum(board.room(choices), allowed)
         option, part, cap = cheapest(choices, room)
-        if option < 0 and self._make_room(of_class, narrow, rank):
-            return 0
+        if option < 0 and (self._make_room(of_class, narrow, rank) or rank is Rank.OWN):
+            return 0  # others give way to it, or its turn comes again, with what it may borrow
         waits = board.waits(choices, room, cap, allowed)
         if option < 0 and not len(waits.options):
             self._passed[choices.shape] = self._barred(of_class, narrow, rank)

@@ -155,7 +155,7 @@ class Board:
         return bool(np.isfinite(weighed).any()) or not self._objection(choices, place).kind.is_lasting
 
     def room_at(self, choices: Choices, option: int, most: int) -> int:
-        """The same for one of them, up to `most`."""
+        """How many jobs of a class one of its options would start now, up to `most`; whatever quotas say."""
         options, busy_hours = choices.options, float(choices.busy_hours[option])
         return self.pools.capacity(options.tasks[option], choices.shape.tasks, int(options.places[option]), busy_hours, most)
 

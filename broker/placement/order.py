@@ -1,4 +1,4 @@
-"""Whose job is next. Any class with these three methods can stand in for another."""
+"""Whose job is next. Any class with what `Order` has can stand in for another."""
 
 from __future__ import annotations
 

@@ -101,8 +101,7 @@ class Preemption:
             view = views[int(site)]
             asked = [each for each in view.ending if each.pool == pool.name]
             victims = sorted(self._victims(view, pool.name, place), key=_least_lost)
-            if asked or victims:
-                self._places[place] = _Place(victims, _gone_soon(view, pool.name, asked, board.given.now), bool(asked))
+            self._places[place] = _Place(victims, _gone_soon(view, pool.name, asked, board.given.now), bool(asked))
 
     def make_room(self, choices: Choices, allowance: Allowance | None, rank: Rank, jobs: int) -> MadeRoom | None:
         """Let others give way so that up to `jobs` jobs of a class, which has no room now, start soon; nobody where those do that
@@ -138,7 +137,9 @@ class Preemption:
             place = int(places[option])
             if looked_at == MOST_LOOKED_AT or not math.isfinite(choices.weighed[option]):
                 return
-            if place not in self._places or not self._board.pools.may_make_room(place):
+            here = self._places[place]
+            is_promising = here.victims or here.gone or (allowance and any(allowance.shortages(option, 1)))
+            if not is_promising or not self._board.pools.may_make_room(place):
                 continue
             looked_at += 1
             most = jobs if allowance is None else int(min(allowance.entitled(rank)[option], jobs))
@@ -285,7 +286,7 @@ def _why(victim: _Victim, shape: Shape, rank: Rank) -> str:
         return f"gives back what it borrowed to tenant {shape.tenant}"
     if rank is Rank.FIRM:
         return f"gives way to a job of tenant {shape.tenant} that may not be preempted"
-    return f"gives way to a job of its tenant with priority {shape.priority}, or of its quota"
+    return f"gives way to a job of its tenant that comes first, by its quota or by priority {shape.priority}"
 
 
 def _size(victim: _Victim) -> Size:

@@ -140,7 +140,7 @@ class Quotas:
 
     def rank_of(self, tenant: str, site: str, held: Resources) -> Rank:
         """Whether a run that may be preempted is its tenant's own, or borrowed: whether without it the tenant would still hold
-        the amount of its nearest quota."""
+        all of the amount of one of its nearest quotas that count the run."""
         owner = ""
         for line in self._chains.get(tenant, ()):
             amount = line.of(site, held)
@@ -148,9 +148,9 @@ class Quotas:
                 break
             if amount:
                 owner = line.owner
-                if line.used - amount < line.quota.amount - EPSILON:
-                    return Rank.OWN
-        return Rank.SPARE
+                if line.used - amount >= line.quota.amount - EPSILON:
+                    return Rank.SPARE
+        return Rank.OWN if owner else Rank.SPARE
 
     def has_scopes(self, tenant: str) -> bool:
         """Whether it matters to the quotas where jobs of a tenant go."""

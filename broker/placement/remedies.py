@@ -20,6 +20,7 @@ from broker.placement.changes import Change, of_admission, of_data, of_job, of_n
 from broker.placement.filters import Kind
 from broker.placement.memory import Memory
 from broker.placement.narrowing import is_narrowed, narrowed
+from broker.placement.order import Rank
 from broker.placement.view import Awaited, PlanInput, SiteView
 from broker.placement.words import span
 
@@ -186,9 +187,11 @@ def _best(board: Board, choices: Choices) -> _Best | None:
     """None where no site takes it."""
     if not np.isfinite(choices.weighed).any():
         return None
-    room, allowed = board.room(choices), None
+    allowance, room = board.allowance(choices), board.room(choices)
+    allowed = allowance.jobs(Rank.SPARE if choices.shape.preemptible else Rank.FIRM) if allowance else None
+    room = room if allowed is None else np.minimum(room, allowed)
     if is_narrowed(choices.shape):
-        narrow = narrowed(choices, None, (board.given.now - choices.waited_hours * 3600,), board)
+        narrow = narrowed(choices, allowed, (board.given.now - choices.waited_hours * 3600,), board)
         choices, room, allowed = narrow.choices, narrow.room, narrow.allowed
     waits = board.waits(choices, room, math.inf, allowed)
     if not room.any() and not len(waits.options):

@@ -34,6 +34,7 @@ from broker.store.mirror import Mirror
 from broker.store.vitals import Vitals
 from broker.submission import DIGITS, SEED_DIGITS, Request, Submissions
 from broker.uploads import Uploads
+from broker.whatif import WhatIfs
 from broker.world import World
 from tests.faults.process import Process
 from tests.faults.sites import FEDERATION, SiteStorages
@@ -112,7 +113,7 @@ async def live(
     loops = {"mirror": mirror.run, "vitals": vitals.run, "registry": registry.run}
     async with _running(loops, context):
         async with _running({"members": lambda: _be_member(members, mirror)}, context):
-            absent = cast(ClientSession, None), cast(Uploads, None), cast(Executor, None)
+            absent = cast(ClientSession, None), cast(Uploads, None), cast(Executor, None), cast(WhatIfs, None)
             life.services = Services(context, store, vitals, members, submissions, registry, planner, Feed(world), *absent)
             await life.stopping.wait()
             life.services = None

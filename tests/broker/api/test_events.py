@@ -6,7 +6,7 @@ import pytest
 
 from broker.client import Client
 from broker.errors import Invalid
-from broker.feed import KEPT
+from broker.feed import KEPT, Feed
 from tests.broker.api.test_jobs import GONE_NOWHERE, a_job
 
 
@@ -54,7 +54,8 @@ async def test_who_was_away_too_long_is_told_to_begin_anew(fed):
 
 
 async def test_a_reader_that_is_too_slow_is_told_so(broker, fed):
-    feed = broker.context.world.job_watchers[0].__self__
+    watchers = (watch.__self__ for watch in broker.context.world.job_watchers)
+    feed = next(each for each in watchers if isinstance(each, Feed))
     await fed.submit(a_job("one", **GONE_NOWHERE))
     job = next(iter(broker.context.world.jobs.values()))
     known = feed.number

@@ -145,6 +145,34 @@ def test_a_tenants_best_effort_leaves_its_quota_to_its_own_firm_jobs_wherever_th
     assert (sorted(each.job for each in made.evictions), made.placements) == (["a-0", "a-1"], ())
 
 
+def test_a_quota_of_what_a_job_does_not_take_does_not_hold_it_back():
+    tenant = TenantView("a", quotas=(Quota("gpus", 4.0, borrow=None), Quota("cpus", 9.0, "osl")))
+    made = plan(a_world(a_view("ams"), classes=[waiting(a_shape(tenant="a", preemptible=True), 2)], tenants=(tenant,)))
+    assert (sum(placement.count for placement in made.placements), made.passed) == (2, {})
+
+
+def test_what_is_placed_beyond_its_quota_is_not_told_to_be_over_it():
+    tenant = TenantView("a", quotas=FOUR)
+    made = plan(a_world(a_view("ams"), classes=[waiting(a_shape(tenant="a", preemptible=True), 6)], tenants=(tenant,)))
+    assert (sum(placement.count for placement in made.placements), made.passed) == (6, {})
+
+
+def test_what_was_lent_of_one_resource_is_given_back_though_another_is_not_used_up():
+    both = (*FOUR, Quota("memory_gib", 100.0, borrow=None))
+    view = a_site(best_effort(*[number / 10 for number in range(8)], tenant="b"))
+    borrower = TenantView("b", quotas=both, holds=Resources(8.0, 1.0), holds_at={"ams": Resources(8.0, 1.0)})
+    queue = [waiting(a_shape(tenant="a", preemptible=True), 9)]
+    made = plan(a_world(view, classes=queue, tenants=(TenantView("a", quotas=both), borrower)))
+    assert len(made.evictions) == 4
+
+
+def test_a_firm_job_gets_its_quota_from_its_tenants_best_effort_at_another_site():
+    full = a_site(best_effort(1, 2, 3, 4, tenant="a"), cpus=4)
+    tenant = TenantView("a", quotas=(Quota("cpus", 4.0),), holds=Resources(4.0), holds_at={"ams": Resources(4.0)})
+    queue = [waiting(a_shape(tenant="a", names=("fra",)))]
+    assert evicted(a_world(full, a_view("fra", cpus=8), classes=queue, tenants=(tenant,))) == ["a-0"]
+
+
 @st.composite
 def federations(draw):
     """Best effort of three tenants fills two sites; firm and best-effort jobs wait."""
