@@ -128,7 +128,12 @@ def _ahead(shape: Shape, order: ByFairShare) -> tuple[Counter[str], bool]:
 
 
 def _without(queued: QueuedClass, placed: int) -> QueuedClass:
-    return replace(queued, created=queued.created[placed:], count=queued.count - placed) if placed else queued
+    """Of one that was not shown whole the rest is as young as the youngest shown, or younger: one of them stands for all."""
+    if not placed:
+        return queued
+    count = queued.count - placed
+    created = queued.created[placed:] or (queued.created[-1:] if count else ())
+    return replace(queued, created=created, count=count)
 
 
 def _jobs(count: int) -> str:

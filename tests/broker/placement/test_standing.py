@@ -68,6 +68,18 @@ def test_jobs_that_a_plan_is_not_shown_are_told_as_more():
     assert "more than 3 jobs are ahead of its class: 3 of default" in told.text
 
 
+def test_the_rest_of_a_class_of_which_all_that_was_shown_is_placed_is_still_ahead():
+    # 3 of 50 were shown and are placed on 3 cpus: 47 wait, of which one is known to come before
+    large, shape = a_shape(priority=90), a_shape()
+    world = a_world(a_view("ams", cpus=3), classes=[replace(waiting(large, 3), count=50), waiting(shape)])
+    left = left_over(world, plan(world))
+    assert [queued.count for queued in left.classes] == [47, 1]
+    told = standing(shape, left)
+    assert (told.ahead, told.has_more) == (1, True)
+    assert "more than 1 job is ahead of its class: 1 of default" in told.text
+    assert standing(large, left).is_planned
+
+
 @given(worlds())
 @settings(max_examples=60, deadline=None)
 def test_who_is_ahead_sums_up_and_is_in_the_queue(world):
