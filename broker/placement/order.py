@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
+from itertools import groupby
 from typing import Protocol
 
 from broker.placement.view import PlanInput, QueuedClass
@@ -67,7 +68,7 @@ class ByPriorityAndAge:
         """`done` says how many of each class's jobs had their turn already; none where it is not given."""
         self._now, self.rank = now, rank
         starts = {id(queued): count for queued, count in zip(classes, done, strict=False)}
-        self._classes = sorted((c for c in classes if c.created), key=_rank)
+        self._classes = _ranked(c for c in classes if c.created)
         oldest = min((c.created[0] for c in self._classes), default=0.0)
         newest = max((c.created[-1] for c in self._classes), default=0.0)
         steps = min(max(MOST_TURNS // max(len(self._classes), 1), LEAST_AGE_STEPS), AGE_STEPS)
@@ -133,6 +134,16 @@ def _near_s(queued: QueuedClass) -> float:
     return max(NEAR_S, queued.shape.run_time_s)
 
 
-def _rank(queued: QueuedClass) -> tuple[int, float, str]:
-    """Ends with the shape in words, so that the order of the input never matters."""
-    return (-queued.shape.priority, queued.created[0], repr(queued.shape))
+def _ranked(classes: Iterable[QueuedClass]) -> list[QueuedClass]:
+    """By priority, then age; equal ones by the shape in words, so that the order of the input never matters. Words are costly to
+    make, and few are equal."""
+    groups = (list(group) for _, group in groupby(sorted(classes, key=_rank), _rank))
+    return [each for group in groups for each in (sorted(group, key=_in_words) if len(group) > 1 else group)]
+
+
+def _rank(queued: QueuedClass) -> tuple[int, float]:
+    return (-queued.shape.priority, queued.created[0])
+
+
+def _in_words(queued: QueuedClass) -> str:
+    return repr(queued.shape)
