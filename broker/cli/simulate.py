@@ -119,7 +119,9 @@ def _faults(composition: str | None, own: Own, data: Path | None, policies: Sequ
     if own.jobs is None:
         asked = {"--jobs-format": own.jobs_format, "--draw-data": own.draws_data}
         faults += [Fault(option, "goes with --jobs-from") for option, value in asked.items() if value]
-    if html and not html.absolute().parent.is_dir():
+    if html and html.is_dir():
+        faults.append(Fault("--html", f"{html} is a folder: name a file"))
+    elif html and not html.absolute().parent.is_dir():
         faults.append(Fault("--html", f"{html}: there is no such folder"))
     return faults
 

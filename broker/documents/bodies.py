@@ -49,8 +49,8 @@ def _checksum(value: str) -> str:
 
 
 def _borrowed(value: Any) -> Any:
-    """An amount; None for `all`."""
-    if isinstance(value, str) and value != ALL:
+    """An amount; None for `all`, which has to be said."""
+    if value is None or (isinstance(value, str) and value != ALL):
         raise ValueError(f"use an amount, or `{ALL}`")
     return None if value == ALL else value
 

@@ -74,6 +74,8 @@ def line_of(where: Where, lines: Mapping[Where, int]) -> int:
 
 def suggestion(given: str, known: Sequence[str]) -> str:
     """Which of the known names was meant; all of them where they are few, or none is near."""
+    if not known:
+        return "there is none yet"
     near = difflib.get_close_matches(given, known, 1)
     meant = f"did you mean {near[0]}?" if near else ""
     if near and len(known) > FEW:

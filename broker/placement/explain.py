@@ -17,7 +17,7 @@ from broker.placement.filters import LASTING_RULES, Kind, Objection, gpu_types, 
 from broker.placement.memory import Memory
 from broker.placement.narrowing import Narrowed, is_narrowed, narrowed
 from broker.placement.order import Rank
-from broker.placement.quotas import over_quota
+from broker.placement.quotas import Allowance, objection, over_quota
 from broker.placement.remedies import Remedy, remedies
 from broker.placement.staging import Staging
 from broker.placement.view import Binding, Passed, Plan, PlanInput, SiteView, Wait
@@ -82,13 +82,16 @@ def _verdicts(shape: Shape, given: PlanInput, waited_hours: float, last: Plan, m
     board = Board(given, memory)
     board.stand_behind(before(shape, last))
     choices = board.choices(shape, waited_hours)
-    against = board.objections(choices)
+    allowance, rank = board.allowance(choices), Rank.SPARE if shape.preemptible else Rank.FIRM
+    against = dict(board.objections(choices))
+    if allowance is not None and (allowance.jobs(rank)[np.isfinite(choices.weighed)] > 0).any():
+        against |= _over_quota(choices, allowance, rank, board)
+        choices = replace(choices, weighed=np.where(allowance.jobs(rank) > 0, choices.weighed, math.inf))
     found = [each for each in _by_site(shape, choices, board, given.topology) if each[0].site not in against]
     verdicts = (*(verdict for verdict, _ in found), *(_of_objections(site, said) for site, said in against.items()))
     if not found:
         passed = reasons.objected(against)
         return Explanation(verdicts, None, passed.reason, passed.help, _ruling_out(against))
-    allowance, rank = board.allowance(choices), Rank.SPARE if shape.preemptible else Rank.FIRM
     if allowance is not None and not (allowance.jobs(rank)[np.isfinite(choices.weighed)] > 0).any():
         passed = over_quota(shape, allowance, choices.weighed, rank)
         return Explanation(verdicts, None, passed.reason, passed.help, Binding(Kind.QUOTA, passed.reason))
@@ -110,6 +113,17 @@ def _verdicts(shape: Shape, given: PlanInput, waited_hours: float, last: Plan, m
         passed = narrow.told(passed) if narrow else passed
     binding = passed.wait.binding if passed.wait else None
     return Explanation(verdicts, None, passed.reason, passed.help, binding, (passed.site, passed.pool), passed.wait)
+
+
+def _over_quota(choices: Choices, allowance: Allowance, rank: Rank, board: Board) -> dict[str, tuple[Objection, ...]]:
+    """What quotas say against each site where they allow no option."""
+    possible = np.flatnonzero(np.isfinite(choices.weighed))
+    allowed = allowance.jobs(rank)
+    barred = {board.site(choices, int(option)): int(option) for option in possible if not allowed[option]}
+    for option in possible:
+        if allowed[option]:
+            barred.pop(board.site(choices, int(option)), None)
+    return {site: (objection(allowance.binding(option, rank), choices.shape),) for site, option in barred.items()}
 
 
 def _told(passed: Passed, narrow: Narrowed | None) -> tuple[str, tuple[str, ...]]:

@@ -172,11 +172,12 @@ class Quotas:
 def over_quota(shape: Shape, allowance: Allowance, weighed: Floats, rank: Rank) -> Passed:
     """Of a class of which quotas allow no more anywhere: the lines that bind, those of the cheapest options first."""
     options = [int(option) for option in np.argsort(weighed, kind="stable") if math.isfinite(weighed[option])]
-    said = [_objection(line, shape) for line in dict.fromkeys(allowance.binding(option, rank) for option in options)]
+    said = [objection(line, shape) for line in dict.fromkeys(allowance.binding(option, rank) for option in options)]
     return Passed("; ".join(each.text for each in said[:MOST_TOLD]), tuple(each.help for each in said[:MOST_TOLD]))
 
 
-def _objection(line: Line, shape: Shape) -> Objection:
+def objection(line: Line, shape: Shape) -> Objection:
+    """Why a quota takes no more jobs of a class."""
     is_firm = not shape.preemptible and line.quota.amount - line.firm < line.most - line.used
     held, may = (line.firm, line.quota.amount) if is_firm else (line.used, line.most)
     told = f"tenant {line.owner} holds {held:g} of the {may:g} {line} that it may"

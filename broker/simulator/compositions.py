@@ -12,6 +12,7 @@ read the datasets that they name; where they are many, a window of them is taken
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -71,8 +72,8 @@ def compose(
         raise ValueError(f"composition {name!r}: one of {', '.join(COMPOSITIONS)}")
     if jobs < 1 or (load is not None and load <= 0):
         raise ValueError(f"jobs {jobs}, load {load}: both are more than nothing")
-    if money_weight < 0:
-        raise ValueError(f"money_weight {money_weight}: not below 0")
+    if not 0 <= money_weight < math.inf:
+        raise ValueError(f"money_weight {money_weight}: a number, not below 0")
     if data is None and name != "generated":
         raise ValueError(f"composition {name!r} needs the folder of the traces")
     chance = random.Random(f"{name} {seed}")

@@ -218,12 +218,12 @@ def _table(path: Path, *columns: str) -> Iterator[tuple[int, dict[str, str]]]:
 
 def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
-        from pyarrow import parquet  # type: ignore[import-untyped]
+        from pyarrow import ArrowException, parquet  # type: ignore[import-untyped]
     except ImportError:
         raise BadTrace(f"{path.name}: Parquet needs the extra `simulate`: pip install 'fedbroker[simulate]'") from None
     try:
         table = parquet.read_table(path)
-    except OSError as error:
+    except (OSError, ArrowException) as error:
         raise BadTrace(f"{path.name}: not a Parquet file: {error}") from None
     missing = [column for column in NEEDED if column not in table.column_names]
     if missing:

@@ -46,8 +46,8 @@ def read_spot(path: Path) -> Series:
         raise BadTrace(f"{path.name}: no JSON: {error}") from None
     metadata, values = (found.get("metadata"), found.get("data")) if isinstance(found, Mapping) else (None, None)
     step = metadata.get("gap_seconds") if isinstance(metadata, Mapping) else None
-    if not isinstance(step, int | float) or step <= 0:
-        raise BadTrace(f"{path.name}: metadata.gap_seconds {step!r}: seconds, more than 0")
+    if not isinstance(step, int | float) or not 1 <= step < math.inf:
+        raise BadTrace(f"{path.name}: metadata.gap_seconds {step!r}: seconds, at least 1")
     if not isinstance(values, list) or not values or any(value not in (0, 1) for value in values):
         raise BadTrace(f"{path.name}: data: a list of 0 (to be had) and 1 (not to be had)")
     return Series(_bare(path), float(step), tuple(map(float, values)))

@@ -47,6 +47,7 @@ DOCUMENTS = [
     (TENANT + "quotas: [{cpus: 1, gpus: 1}]\n", "quotas.0.gpus", 3, "is given beside cpus"),
     (TENANT + "quotas: [{cpus: 1, gpu_type: a100}]\n", "quotas.0.gpu_type", 3, "is of no use to a quota of cpus"),
     (TENANT + "quotas: [{cpus: 1, site: ams}, {cpus: 2, site: ams}]\n", "quotas.1", 3, "leave one of the two out"),
+    (TENANT + "quotas: [{cpus: 1, borrow: null}]\n", "quotas.0.borrow", 3, "use an amount, or `all`"),
     (TENANT + "quotas: [{cpus: 1, borrow: some}]\n", "quotas.0.borrow", 3, "use an amount, or `all`"),
     (LINK + "pools: [cpu]\n", "pools", 5, "is no field here: use one of from, to"),
     (SITE.replace("pools: [", "pools: [cpu, "), "pools.0", 4, "'cpu' is no mapping: give it name, nodes"),

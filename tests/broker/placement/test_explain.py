@@ -5,8 +5,8 @@ import pytest
 from broker.jobs.model import Attempt, Choice, Cost, Decision
 from broker.placement.assign import plan
 from broker.placement.explain import of_attempt, why
-from broker.placement.view import Binding, Held
-from broker.records import Health
+from broker.placement.view import Binding, Held, TenantView
+from broker.records import Health, Quota
 from tests.broker.placement.worlds import NOW, a_link, a_shape, a_view, a_world, running, waiting
 from topology.resources import Resources
 from topology.site import Power, Price
@@ -102,3 +102,13 @@ def test_a_site_that_it_prefers_binds_a_job_that_may_not_go_elsewhere_yet():
     told = why(a_shape(prefer=("ams",), spill_after_s=3600.0), a_world(*views))
     assert told.binding == Binding("preference", "waits for ams, which it prefers, 1.0 h more; then any other site")
     assert "without preferring any site: it would start now at fra" in [remedy.text for remedy in told.remedies]
+
+
+def test_a_site_where_a_quota_allows_nothing_objects():
+    tenant = TenantView("a", quotas=(Quota("cpus", 0.0, "ams"),))
+    idle = a_world(a_view("ams"), a_view("fra"), tenants=(tenant,))
+    told = why(a_shape(tenant="a"), idle)
+    assert told.site == "fra"
+    assert told.verdicts[-1].text == "ams: no, tenant a holds 0 of the 0 cpus at ams that it may"
+    full = a_world(a_view("ams"), a_view("fra", held=(running(8, until=2),)), tenants=(tenant,))
+    assert why(a_shape(tenant="a"), full).reason.startswith("waits for fra/cpu, about 2.0 h")

@@ -36,7 +36,8 @@ def test_spot_traces_and_carbon_tables_are_read(tmp_path):
     ("read", "text", "told"),
     [
         (read_spot, "{", "t.csv: no JSON"),
-        (read_spot, "[]", "t.csv: metadata.gap_seconds None: seconds, more than 0"),
+        (read_spot, "[]", "t.csv: metadata.gap_seconds None: seconds, at least 1"),
+        (read_spot, '{"metadata": {"gap_seconds": NaN}, "data": [1]}', "t.csv: metadata.gap_seconds nan: seconds, at least 1"),
         (read_spot, '{"metadata": {"gap_seconds": 5}, "data": [2]}', "t.csv: data: a list of 0"),
         (read_carbon, "a,b\n", "t.csv: it should have a column Datetime"),
         (read_carbon, "timestamp,carbon_intensity\nnow,1\n", "t.csv:2: timestamp 'now': like"),
