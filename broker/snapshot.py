@@ -101,7 +101,7 @@ class Snapshots:
     def paced(self, view: SiteView, pace: float, now: float) -> SiteView:
         """A site as it would be seen if each run took `pace` times as long as is expected of it, and nothing were overdue."""
         ends: dict[tuple[str, Resources, int], list[float]] = {}
-        for item in (self._item(job) for job in self.world.at(view.site.name, *HOLDING)):
+        for item in self._there(view.site.name):
             size, end = item.size, max(item.end + (pace - 1) * item.run_s, now + SOON_S)
             ends.setdefault((size.pool, size.task, size.tasks), []).append(end)
         held = [Held(*size, tuple(of_size)) for size, of_size in ends.items()]
@@ -141,7 +141,7 @@ class Snapshots:
     def _view(self, site: Site) -> SiteView:
         status = self.world.statuses.get(site.name) or SiteStatus(site.name)
         state = (status.health, status.reason, status.is_lost, status.rooms)
-        there = [self._item(job) for job in self.world.at(site.name, *HOLDING)]
+        there = self._there(site.name)
         apart = _apart(there)
         return SiteView(
             site,
@@ -152,12 +152,13 @@ class Snapshots:
             takes=takes(site.engine.kind),
         )
 
-    def _item(self, job: Job) -> _Known:
-        item = self._known.get(id(job))
-        if item is None:
-            size = _size(job, job.state.attempt)
-            size = self._sizes.setdefault(size, size)
-            item = self._known[id(job)] = _known(job, size)
+    def _there(self, site: str) -> list[_Known]:
+        known = self._known
+        return [known.get(id(job)) or self._enter(job) for job in self.world.at(site, *HOLDING)]
+
+    def _enter(self, job: Job) -> _Known:
+        size = _size(job, job.state.attempt)
+        item = self._known[id(job)] = _worked_out(job, self._sizes.setdefault(size, size))
         return item
 
     def _held(self, site: Site, there: Iterable[_Known]) -> tuple[Held, ...]:
@@ -185,7 +186,7 @@ class Snapshots:
         return [Held(size.pool, size.task, size.tasks, (math.inf,)) for size in sizes]
 
 
-def _known(job: Job, size: _Size) -> _Known:
+def _worked_out(job: Job, size: _Size) -> _Known:
     """An attempt that was asked to end will have ended a little later; where it was to end sooner, then."""
     end, spec, attempt = expected_end(job.state), job.spec, job.state.attempt
     asked = job.wish.cancel or (job.wish.stop.ask if job.wish.stop and job.wish.stop.attempt == attempt.number else None)

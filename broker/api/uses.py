@@ -21,7 +21,7 @@ def check_site_idle(world: World, site: str) -> None:
 
 def check_site_unused(world: World, site: str) -> None:
     """Raise InConflict while jobs are at a site, it holds the last copy of what unfinished jobs read, something is brought from
-    it, or links lead to it."""
+    it, links lead to it, or quotas name it."""
     check_site_idle(world, site)
     for dataset in datasets_at(world, site):
         if len(world.replicas[dataset]) == 1:
@@ -34,6 +34,9 @@ def check_site_unused(world: World, site: str) -> None:
     links = [link.name for link in world.links.values() if site in (link.source, link.target)]
     if links:
         raise InConflict(f"site {site} is used by links {_named(links)}: delete them first")
+    bound = [tenant.name for tenant in world.tenants.values() if any(quota.site == site for quota in tenant.quotas)]
+    if bound:
+        raise InConflict(f"site {site} is named by quotas of {_named(bound)}: take them out first")
 
 
 def check_dataset_unused(world: World, dataset: DatasetId) -> None:

@@ -123,7 +123,7 @@ def _over_quota(choices: Choices, allowance: Allowance, rank: Rank, board: Board
     for option in possible:
         if allowed[option]:
             barred.pop(board.site(choices, int(option)), None)
-    return {site: (objection(allowance.binding(option, rank), choices.shape),) for site, option in barred.items()}
+    return {site: (objection(choices.shape, *allowance.binding(option, rank)),) for site, option in barred.items()}
 
 
 def _told(passed: Passed, narrow: Narrowed | None) -> tuple[str, tuple[str, ...]]:

@@ -55,7 +55,7 @@ def _joined(plans: Sequence[Plan], given: PlanInput) -> Plan:
     """One plan of several that place no job twice. Of a class that waits in several parts the reason is one that says what it
     waits for, if there is one; none is left for a class that was placed whole."""
     placements = tuple(placement for each in plans for placement in each.placements)
-    placed, reasons = _placed(placements), dict[Shape, Passed]()
+    placed, reasons = placed_by_class(placements), dict[Shape, Passed]()
     for each in plans:
         for shape, reason in each.passed.items():
             if shape not in reasons or (reason.site and not reasons[shape].site):
@@ -99,7 +99,7 @@ class _Openings:
 def _again(given: PlanInput, first: Plan, openings: _Openings) -> PlanInput:
     """What is to be planned again: the world as it is once the first plan is written, as far as it matters for classes that may
     find room. A pool that something waits for shows none: that is kept."""
-    placed, chosen, sites = _placed(first.placements), list[QueuedClass](), set[str]()
+    placed, chosen, sites = placed_by_class(first.placements), list[QueuedClass](), set[str]()
     for queued in sorted(given.classes, key=lambda queued: (-queued.shape.priority, queued.created[0], repr(queued.shape))):
         count = placed[queued.shape]
         found = openings.sites(queued.shape) if queued.shape in first.passed and count < len(queued.created) else set()
@@ -107,7 +107,8 @@ def _again(given: PlanInput, first: Plan, openings: _Openings) -> PlanInput:
             sites |= found
             chosen.append(replace(queued, created=queued.created[count:], count=queued.count - count))
     awaited = {(each.site, each.pool) for each in first.passed.values()}
-    at_site, of_tenant = _by(first.placements, lambda each: each.site), _by(first.placements, lambda each: each.shape.tenant)
+    at_site = grouped_by(first.placements, lambda each: each.site)
+    of_tenant = grouped_by(first.placements, lambda each: each.shape.tenant)
     views = (view for view in given.sites if view.site.name in sites)
     return replace(
         given,
@@ -145,7 +146,7 @@ def tenant_after(tenant: TenantView, placements: Sequence[Placement]) -> TenantV
 def _fitting(given: PlanInput, first: Plan, second: Plan) -> Plan:
     """Of the second plan what starts at once, and for which whole nodes have room beside the first, as that was packed: the
     second took it for work that runs, which may be packed otherwise. Nobody gives way a second time."""
-    views, before = {view.site.name: view for view in given.sites}, _by(first.placements, lambda each: each.site)
+    views, before = {view.site.name: view for view in given.sites}, grouped_by(first.placements, lambda each: each.site)
     packed: dict[str, _Packed] = {}
     kept: list[Placement] = []
     for placement in second.placements:
@@ -198,14 +199,16 @@ def _task(placement: Placement) -> Resources:
     return placement.shape.resources.on(placement.gpu_type)
 
 
-def _placed(placements: Iterable[Placement]) -> Counter[Shape]:
+def placed_by_class(placements: Iterable[Placement]) -> Counter[Shape]:
+    """How many jobs of each class they place."""
     counts: Counter[Shape] = Counter()
     for placement in placements:
         counts[placement.shape] += placement.count
     return counts
 
 
-def _by(placements: Iterable[Placement], key: Callable[[Placement], str]) -> Mapping[str, list[Placement]]:
+def grouped_by(placements: Iterable[Placement], key: Callable[[Placement], str]) -> Mapping[str, list[Placement]]:
+    """Placements by what `key` says of each."""
     found: dict[str, list[Placement]] = defaultdict(list)
     for placement in placements:
         found[key(placement)].append(placement)

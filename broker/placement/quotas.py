@@ -87,9 +87,10 @@ class Allowance:
             if lack > EPSILON:
                 yield line, lack
 
-    def binding(self, option: int, rank: Rank) -> Line:
-        """The line that leaves the least for one more job."""
-        return min((line for line, need in self.lines if need[option]), key=lambda line: _left(line, rank))
+    def binding(self, option: int, rank: Rank) -> tuple[Line, float]:
+        """The line that leaves the least beside what a job takes of it, and how much that is."""
+        pairs = ((line, float(need[option])) for line, need in self.lines if need[option])
+        return min(pairs, key=lambda pair: _left(pair[0], rank) - pair[1])
 
 
 class Quotas:
@@ -172,16 +173,17 @@ class Quotas:
 def over_quota(shape: Shape, allowance: Allowance, weighed: Floats, rank: Rank) -> Passed:
     """Of a class of which quotas allow no more anywhere: the lines that bind, those of the cheapest options first."""
     options = [int(option) for option in np.argsort(weighed, kind="stable") if math.isfinite(weighed[option])]
-    said = [objection(line, shape) for line in dict.fromkeys(allowance.binding(option, rank) for option in options)]
+    said = [objection(shape, *bound) for bound in dict.fromkeys(allowance.binding(option, rank) for option in options)]
     return Passed("; ".join(each.text for each in said[:MOST_TOLD]), tuple(each.help for each in said[:MOST_TOLD]))
 
 
-def objection(line: Line, shape: Shape) -> Objection:
-    """Why a quota takes no more jobs of a class."""
+def objection(shape: Shape, line: Line, need: float) -> Objection:
+    """Why a quota takes no more jobs of a class, each of which takes `need` of it."""
     is_firm = not shape.preemptible and line.quota.amount - line.firm < line.most - line.used
     held, may = (line.firm, line.quota.amount) if is_firm else (line.used, line.most)
-    told = f"tenant {line.owner} holds {held:g} of the {may:g} {line} that it may"
-    can_borrow = not shape.preemptible and line.most > line.quota.amount
+    never = f", and a job needs {need:g}" if need > may + EPSILON else ""
+    told = f"tenant {line.owner} holds {held:g} of the {may:g} {line} that it may{never}"
+    can_borrow = is_firm and need <= line.most + EPSILON and line.most > line.quota.amount
     cure = f"a larger quota of {line} for {line.owner}{', or `preemptible: true`, which may borrow' if can_borrow else ''}"
     return Objection(Kind.QUOTA, told, cure)
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from broker.jobs.model import Shape
 from broker.placement.fair import ByFairShare
-from broker.placement.merging import tenant_after
-from broker.placement.view import Placement, Plan, PlanInput, QueuedClass, TenantView
+from broker.placement.merging import grouped_by, placed_by_class, tenant_after
+from broker.placement.view import Plan, PlanInput, QueuedClass, TenantView
 
 MOST_TURNS = 500
 """Of the order that are followed; of who has more before it, it is told that there are more."""
@@ -73,11 +73,8 @@ class Standing:
 
 def left_over(given: PlanInput, made: Plan) -> PlanInput:
     """The queue once a plan is written, and what tenants hold then."""
-    placed: Counter[Shape] = Counter()
-    of_tenant: dict[str, list[Placement]] = {}
-    for placement in made.placements:
-        placed[placement.shape] += placement.count
-        of_tenant.setdefault(placement.shape.tenant, []).append(placement)
+    placed = placed_by_class(made.placements)
+    of_tenant = grouped_by(made.placements, lambda placement: placement.shape.tenant)
     classes = (_without(queued, placed[queued.shape]) for queued in given.classes)
     tenants = tuple(tenant_after(tenant, of_tenant.get(tenant.name, ())) for tenant in given.tenants)
     return replace(given, classes=tuple(queued for queued in classes if queued.created), tenants=tenants)

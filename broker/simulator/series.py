@@ -69,6 +69,8 @@ def read_carbon(path: Path) -> Series:
         except (TypeError, ValueError):
             raise BadTrace(f"{where}: {time} {row[time]!r}: like 2022-01-01 00:00:00") from None
         values.append(number_of(row[intensity], where, intensity))
+        if values[-1] < 0:
+            raise BadTrace(f"{where}: {intensity} {row[intensity]!r}: g per kWh, at least 0")
     if len(values) < 2 or times[1] <= times[0]:
         raise BadTrace(f"{path.name}: at least two rows, in the order of their times")
     return Series(_bare(path), times[1] - times[0], tuple(values))

@@ -100,6 +100,19 @@ def state_key(job):
     return KEYS.of(kinds.STATES, job)
 
 
+async def a_job_that_needs_a_transfer(leader):
+    """It does not fit ams, where its dataset is, and fits fra; with that dataset."""
+    await leader.sites(a_view("ams", cpus=1), a_view("fra"))
+    dataset = a_dataset()
+    await leader.save(
+        (KEYS.dataset(dataset), Dataset(dataset, GIB)),
+        (KEYS.replica(dataset, "ams"), Replica(dataset, "ams", "corpus")),
+        (KEYS.of(kinds.LINKS, "ams:fra"), a_link("ams", "fra")),
+    )
+    (job,) = await leader.jobs(1, inputs=(dataset,), resources=TaskResources(cpus=2))
+    return job, dataset
+
+
 @pytest.fixture
 async def leader():
     leader = Leader()
@@ -197,14 +210,7 @@ async def test_nothing_is_placed_with_a_dataset_that_was_removed_meanwhile(leade
 
 
 async def test_nothing_is_brought_from_where_it_went_meanwhile(leader):
-    await leader.sites(a_view("ams", cpus=1), a_view("fra"))
-    dataset = a_dataset()
-    await leader.save(
-        (KEYS.dataset(dataset), Dataset(dataset, GIB)),
-        (KEYS.replica(dataset, "ams"), Replica(dataset, "ams", "corpus")),
-        (KEYS.of(kinds.LINKS, "ams:fra"), a_link("ams", "fra")),
-    )
-    (job,) = await leader.jobs(1, inputs=(dataset,), resources=TaskResources(cpus=2))
+    job, dataset = await a_job_that_needs_a_transfer(leader)
 
     async def lose_the_source_while_planning(given):
         made = await plan_here(given)
@@ -218,14 +224,7 @@ async def test_nothing_is_brought_from_where_it_went_meanwhile(leader):
 
 
 async def test_nothing_is_brought_to_where_it_may_not_be_any_more(leader):
-    await leader.sites(a_view("ams", cpus=1), a_view("fra"))
-    dataset = a_dataset()
-    await leader.save(
-        (KEYS.dataset(dataset), Dataset(dataset, GIB)),
-        (KEYS.replica(dataset, "ams"), Replica(dataset, "ams", "corpus")),
-        (KEYS.of(kinds.LINKS, "ams:fra"), a_link("ams", "fra")),
-    )
-    (job,) = await leader.jobs(1, inputs=(dataset,), resources=TaskResources(cpus=2))
+    job, dataset = await a_job_that_needs_a_transfer(leader)
 
     async def bind_it_while_planning(given):
         made = await plan_here(given)
@@ -448,3 +447,42 @@ async def test_an_idempotency_key_is_kept_for_a_day(leader):
         leader.clock.time += hours * 3600
         await Housekeeping(leader.context, leader.store).turn(leader.right)
         assert bool(leader.world.submissions) is is_there
+
+
+async def gives_way(leader, meanwhile):
+    """A best-effort job that fills the only site, once a firm one has come and been planned for; `meanwhile` is awaited between
+    the plan and its writing."""
+    await leader.sites(a_view("ams", cpus=1))
+    (idle,) = await leader.jobs(1, preemptible=True, run_time_s=3600.0)
+    await leader.turn()
+    await leader.jobs(1, first=1, run_time_s=3600.0)
+
+    async def planned(given):
+        made = await plan_here(given)
+        assert [eviction.job for eviction in made.evictions] == [idle]
+        await meanwhile(idle)
+        return made
+
+    leader.planner = Planner(leader.context, planned)
+    await leader.turn()
+    return leader.world.jobs[idle]
+
+
+async def test_what_is_to_give_way_is_wished_to_stop_once(leader):
+    job = await gives_way(leader, lambda idle: asyncio.sleep(0))
+    assert (job.wish.stop.attempt, job.wish.stop.ask.who) == (1, "the broker")
+    assert leader.count("fed_evictions_total", site="ams") == 1
+    leader.planner = Planner(leader.context)
+    await leader.turn()
+    assert leader.count("fed_evictions_total", site="ams") == 1
+
+
+async def test_what_was_placed_anew_meanwhile_is_not_stopped(leader):
+    async def requeued(idle):
+        state = leader.world.jobs[idle].state
+        end = End(leader.clock.now(), Ending.NODE_LOST)
+        await leader.save((state_key(idle), fold(state, [Requeued("lost", end)])))
+
+    job = await gives_way(leader, requeued)
+    assert job.wish.stop is None
+    assert leader.count("fed_evictions_total", site="ams") == 0

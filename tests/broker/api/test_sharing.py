@@ -3,7 +3,7 @@
 import pytest
 
 from adapters.twin import Behaviour
-from broker.errors import Invalid
+from broker.errors import InConflict, Invalid
 
 
 def a_job(name, **more):
@@ -90,3 +90,12 @@ async def test_why_and_the_passed_over_tell_of_the_quota(fed, federation, runnin
 async def test_a_quota_of_a_site_that_is_not_there_is_refused(fed):
     with pytest.raises(Invalid, match="no site is named nowhere"):
         await fed.put("tenants", "red", {"name": "red", "quotas": [{"site": "nowhere", "cpus": 1}]})
+
+
+async def test_a_site_that_a_quota_names_is_not_removed(fed, federation):
+    await fed.put("sites", "ams", federation.site("ams"))
+    await fed.put("tenants", "red", {"name": "red", "quotas": [{"site": "ams", "cpus": 1}]})
+    with pytest.raises(InConflict, match="named by quotas of red"):
+        await fed.delete("sites", "ams")
+    await fed.put("tenants", "red", {"name": "red"})
+    await fed.delete("sites", "ams")

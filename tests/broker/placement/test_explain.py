@@ -109,6 +109,6 @@ def test_a_site_where_a_quota_allows_nothing_objects():
     idle = a_world(a_view("ams"), a_view("fra"), tenants=(tenant,))
     told = why(a_shape(tenant="a"), idle)
     assert told.site == "fra"
-    assert told.verdicts[-1].text == "ams: no, tenant a holds 0 of the 0 cpus at ams that it may"
+    assert told.verdicts[-1].text == "ams: no, tenant a holds 0 of the 0 cpus at ams that it may, and a job needs 1"
     full = a_world(a_view("ams"), a_view("fra", held=(running(8, until=2),)), tenants=(tenant,))
     assert why(a_shape(tenant="a"), full).reason.startswith("waits for fra/cpu, about 2.0 h")

@@ -173,6 +173,16 @@ def test_a_firm_job_gets_its_quota_from_its_tenants_best_effort_at_another_site(
     assert evicted(a_world(full, a_view("fra", cpus=8), classes=queue, tenants=(tenant,))) == ["a-0"]
 
 
+def test_a_gang_that_no_quota_takes_is_told_what_it_needs_and_no_false_cure():
+    # 1 of its own and 1 to borrow: a gang of 4 can never run, preemptible or not; one of 2 could borrow
+    tenant = TenantView("a", quotas=(Quota("cpus", 1.0, borrow=1.0),))
+    four, two = a_shape(tenant="a", tasks=4), a_shape(tenant="a", tasks=2)
+    passed = plan(a_world(a_view("ams"), classes=[waiting(four), waiting(two)], tenants=(tenant,))).passed
+    assert passed[four].reason == "tenant a holds 0 of the 1 cpus that it may, and a job needs 4"
+    assert passed[four].help == ("a larger quota of cpus for a",)
+    assert passed[two].help == ("a larger quota of cpus for a, or `preemptible: true`, which may borrow",)
+
+
 @st.composite
 def federations(draw):
     """Best effort of three tenants fills two sites; firm and best-effort jobs wait."""

@@ -42,6 +42,7 @@ def test_spot_traces_and_carbon_tables_are_read(tmp_path):
         (read_carbon, "a,b\n", "t.csv: it should have a column Datetime"),
         (read_carbon, "timestamp,carbon_intensity\nnow,1\n", "t.csv:2: timestamp 'now': like"),
         (read_carbon, "timestamp,carbon_intensity\n2022-01-01 00:00:00,much\n", "t.csv:2: carbon_intensity 'much': a number"),
+        (read_carbon, "timestamp,carbon_intensity\n2022-01-01 00:00:00,-5\n", "t.csv:2: carbon_intensity '-5': g per kWh"),
         (read_carbon, "timestamp,carbon_intensity\n2022-01-01 00:00:00,1\n", "t.csv: at least two rows"),
     ],
 )
